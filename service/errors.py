@@ -1,0 +1,201 @@
+"""The exception tree. The HTTP status and the stable `code` live on the class.
+
+ReelserveError 500 internal
+├── RequestError 400 bad_request
+│   ├── BadParameter        400 bad_parameter
+│   ├── NoFile              400 no_file
+│   ├── EmptyFile           400 empty_file
+│   ├── MalformedUpload     400 malformed_upload
+│   ├── UnknownModel        404 unknown_model
+│   ├── ModelRefused        404 model_refused
+│   ├── TooLarge            413 too_large
+│   └── UnsupportedUpload   415 unsupported_media_type
+├── VideoError 422 bad_video
+│   ├── NotAVideo           422 not_a_video
+│   ├── NoDecodableFrame    422 no_decodable_frame
+│   ├── TooShort            422 too_short
+│   ├── TooManyPixels       413 too_many_pixels
+│   └── TooManyFrames       413 too_many_frames
+├── NotReady                503 not_ready
+├── Overloaded              503 overloaded
+├── SpoolFull               503 spool_full
+├── DiskFull                507 disk_full
+└── BundleError             500 bad_bundle
+
+Every message names the value, the limit it broke and the remedy. Over HTTP each becomes an RFC 9457
+problem details object (`application/problem+json`); `limit` and `value` are extension members.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ReelserveError(Exception):
+    """Root of the tree."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+    retry_after_seconds: ClassVar[int | None] = None
+
+    def __init__(self, detail: str, *, value: object = None, limit: object = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.value = value
+        self.limit = limit
+
+
+class RequestError(ReelserveError):
+    """The request is wrong whatever the video."""
+
+    status = 400
+    code = "bad_request"
+    title = "Bad request"
+
+
+class BadParameter(RequestError):
+    """A query parameter is unknown, malformed or out of range."""
+
+    code = "bad_parameter"
+    title = "Bad parameter"
+
+
+class NoFile(RequestError):
+    """The request carries no video."""
+
+    code = "no_file"
+    title = "No file"
+
+
+class EmptyFile(RequestError):
+    """The video has zero bytes."""
+
+    code = "empty_file"
+    title = "Empty file"
+
+
+class MalformedUpload(RequestError):
+    """The multipart body breaks RFC 7578."""
+
+    code = "malformed_upload"
+    title = "Malformed upload"
+
+
+class UnknownModel(RequestError):
+    """No bundle has this name."""
+
+    status = 404
+    code = "unknown_model"
+    title = "Unknown model"
+
+
+class ModelRefused(RequestError):
+    """The bundle exists, but its certificate is missing, failed or for other bytes."""
+
+    status = 404
+    code = "model_refused"
+    title = "Model refused"
+
+
+class TooLarge(RequestError):
+    """The body has more bytes than `max_upload_bytes`."""
+
+    status = 413
+    code = "too_large"
+    title = "Upload too large"
+
+
+class UnsupportedUpload(RequestError):
+    """The body is neither multipart/form-data nor video/*."""
+
+    status = 415
+    code = "unsupported_media_type"
+    title = "Unsupported media type"
+
+
+class VideoError(ReelserveError):
+    """The file is the cause: sending it again changes nothing."""
+
+    status = 422
+    code = "bad_video"
+    title = "Bad video"
+
+
+class NotAVideo(VideoError):
+    """No demuxer recognises the bytes, or there is no video stream among them."""
+
+    code = "not_a_video"
+    title = "Not a video"
+
+
+class NoDecodableFrame(VideoError):
+    """The container opens, but not one frame comes out."""
+
+    code = "no_decodable_frame"
+    title = "No decodable frame"
+
+
+class TooShort(VideoError):
+    """Fewer sampled frames than the model's `min_frames`."""
+
+    code = "too_short"
+    title = "Clip too short"
+
+
+class TooManyPixels(VideoError):
+    """A frame has more pixels than `max_frame_pixels`."""
+
+    status = 413
+    code = "too_many_pixels"
+    title = "Frame too large"
+
+
+class TooManyFrames(VideoError):
+    """The walk passed `max_frames_walked`."""
+
+    status = 413
+    code = "too_many_frames"
+    title = "Video too long"
+
+
+class NotReady(ReelserveError):
+    """Models are still being verified, loaded or warmed up, or one of them is refused."""
+
+    status = 503
+    code = "not_ready"
+    title = "Not ready"
+    retry_after_seconds = 2
+
+
+class Overloaded(ReelserveError):
+    """As many requests as `max_requests_in_flight` are being served."""
+
+    status = 503
+    code = "overloaded"
+    title = "Overloaded"
+    retry_after_seconds = 2
+
+
+class SpoolFull(ReelserveError):
+    """Uploads in flight fill `spool_quota_bytes`."""
+
+    status = 503
+    code = "spool_full"
+    title = "Spool full"
+    retry_after_seconds = 5
+
+
+class DiskFull(ReelserveError):
+    """The file system of `spool_dir` has no space left (ENOSPC, EDQUOT)."""
+
+    status = 507
+    code = "disk_full"
+    title = "Disk full"
+
+
+class BundleError(ReelserveError):
+    """A bundle can't be read: a file is missing or breaks its schema."""
+
+    code = "bad_bundle"
+    title = "Bad bundle"

@@ -1,0 +1,12 @@
+"""From a video file to sampled frames: the same code for training, evaluation, export and serving."""
+
+import os
+
+# FFmpeg prints about every odd file to stderr; what matters comes back as an error or a warning of ours.
+os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
+os.environ["OPENCV_LOG_LEVEL"] = "SILENT"
+
+# An upload must not open other files or addresses: playlists (HLS, DASH, concat) do. Only containers that hold
+# their own bytes, only from the local file.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,gif,ogg"
+os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"protocol_whitelist;file|format_whitelist;{_FORMATS}"

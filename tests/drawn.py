@@ -1,0 +1,149 @@
+"""Clips drawn by PyAV whose every frame carries its own index.
+
+A frame is orange above, blue below, and between them lie `NUM_BITS` black (0) or white (1) bands over the
+full width, the most significant bit on top. No crop that keeps the middle `_CODE_HEIGHT` of the picture, no
+stretch and no sane compression hides the index; the colours tell RGB from BGR, and which side is up.
+
+>>> read_index(paint(300, width=64, height=48))
+300
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+Encoder = Literal["libx264", "libx265", "mpeg4", "mpeg2video", "mjpeg", "libvpx", "libvpx-vp9", "libsvtav1"]
+
+NUM_BITS = 10
+ORANGE, BLUE = (220, 128, 40), (40, 128, 220)  # green is 128 in both: neither black nor white
+_CODE_HEIGHT = 0.625  # 10 bands of 15 rows in 240: no band is cut by a macroblock's blur
+_BLACK, _WHITE = 64, 192
+# Fine enough for any frame rate, and not above the 65535 that MPEG-4 part 2 can hold.
+_FINE = Fraction(1, 60_000)
+_OPTIONS: dict[Encoder, dict[str, str]] = {
+    "libx264": {"preset": "ultrafast", "crf": "20"},
+    "libx265": {"preset": "ultrafast", "crf": "20", "x265-params": "log-level=none:pools=none:frame-threads=1"},
+    "libvpx": {"deadline": "realtime", "cpu-used": "8", "crf": "10", "b": "1000000"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0"},
+    "libsvtav1": {"preset": "13", "crf": "30", "svtav1-params": "lp=1"},
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A drawn clip: frame i is shown at `timestamps[i]` seconds, and `read_index` of it gives i."""
+
+    path: Path
+    timestamps: tuple[float, ...]
+
+
+def draw(
+    path: Path,
+    num_frames: int = 50,
+    fps: float = 25.0,
+    width: int = 320,
+    height: int = 240,
+    *,
+    encoder: Encoder = "libx264",
+    b_frames: int = 0,
+    timestamps: Sequence[float] | None = None,
+    rotation_degrees: int = 0,
+) -> Drawn:
+    """Write a clip whose container follows from the path's suffix.
+
+    timestamps: seconds, rising, one a frame, for a variable frame rate; without them frame i is at i / fps.
+    width, height: of the picture upright. rotation_degrees: clockwise turn that the player must apply; the
+    coded picture is turned the other way and the MP4 or MOV header says so.
+    """
+    rate = Fraction(fps).limit_denominator(1001)
+    step = 1 / rate if timestamps is None else _FINE
+    ticks = [i if timestamps is None else round(timestamps[i] / step) for i in range(num_frames)]
+    turns = rotation_degrees // 90
+    with av.open(path, "w") as container:
+        stream = container.add_stream(encoder, rate=rate, options=dict(_OPTIONS.get(encoder, {})))
+        stream.width, stream.height = (height, width) if turns % 2 else (width, height)
+        stream.pix_fmt = "yuvj420p" if encoder == "mjpeg" else "yuv420p"
+        stream.codec_context.time_base = step
+        stream.codec_context.thread_count = 1
+        stream.codec_context.max_b_frames = b_frames
+        if encoder in ("mpeg4", "mpeg2video", "mjpeg"):
+            stream.codec_context.bit_rate = 4_000_000
+        for index, tick in enumerate(ticks):
+            upright = paint(index, width, height)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(upright, turns)), format="rgb24")
+            frame.pts, frame.time_base = tick, step
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    if turns:
+        _turn_header(path, rotation_degrees)
+    return Drawn(path, tuple(float(tick * step) for tick in ticks))
+
+
+def paint(index: int, width: int, height: int) -> NDArray[np.uint8]:
+    """The picture of one frame: (height, width, 3) uint8 RGB."""
+    if not 0 <= index < 2**NUM_BITS:
+        raise ValueError(f"index is {index}; {NUM_BITS} bits hold 0 to {2**NUM_BITS - 1}")
+    picture = np.empty((height, width, 3), np.uint8)
+    picture[: height // 2], picture[height // 2 :] = ORANGE, BLUE
+    edges = np.linspace((1 - _CODE_HEIGHT) / 2, (1 + _CODE_HEIGHT) / 2, NUM_BITS + 1) * height
+    for bit, (top, bottom) in enumerate(pairwise(edges.round())):
+        picture[int(top) : int(bottom)] = 255 * (index >> (NUM_BITS - 1 - bit) & 1)
+    return picture
+
+
+def read_index(rgb: NDArray[np.uint8]) -> int:
+    """The index that a frame carries; ValueError if the picture leaves a doubt."""
+    middle = rgb.shape[1] // 4
+    rows = rgb[:, middle : rgb.shape[1] - middle, 1].mean(axis=1)
+    code = np.flatnonzero((rows < _BLACK) | (rows > _WHITE))
+    if not len(code):
+        raise ValueError("the frame has no black or white band; it was not drawn by tests.drawn")
+    edges = np.linspace(code[0], code[-1] + 1, NUM_BITS + 1)
+    index = 0
+    for top, bottom in pairwise(edges):
+        level = rows[int((top + bottom) / 2)]
+        if _BLACK <= level <= _WHITE:
+            raise ValueError(f"the band at rows {top:.1f} to {bottom:.1f} is grey ({level:.0f})")
+        index = index << 1 | int(level > _WHITE)
+    return index
+
+
+def serving_frames(
+    timestamps: Sequence[float], sample_fps: float, start_seconds: float = 0.0, end_seconds: float = math.inf
+) -> list[int]:
+    """The index of the frame that serves each tick, by the definition in DESIGN.md and by brute force.
+
+    An oracle: it shares no code and no state with `service.video.grid`.
+    """
+    tolerance = 1e-3
+    shown = [(index, t) for index, t in enumerate(timestamps) if t < end_seconds - tolerance]
+    serving: list[int] = []
+    while shown:
+        tick = max(start_seconds, timestamps[0]) + len(serving) / sample_fps
+        found = [index for index, t in shown if t >= tick - tolerance]
+        if not found or tick >= end_seconds:
+            break
+        serving.append(found[0])
+    return serving
+
+
+def _turn_header(path: Path, rotation_degrees: int) -> None:
+    """Overwrite the 3 × 3 matrix of the first track header (`tkhd` version 0, ISO 14496-12 § 8.3.2)."""
+    one = 1 << 16
+    a, b = {90: (0, one), 180: (-one, 0), 270: (0, -one)}[rotation_degrees]
+    blob = bytearray(path.read_bytes())
+    matrix = blob.index(b"tkhd") + 4 + 40
+    blob[matrix : matrix + 36] = b"".join(
+        value.to_bytes(4, "big", signed=True) for value in (a, b, 0, -b, a, 0, 0, 0, 1 << 30)
+    )
+    path.write_bytes(blob)

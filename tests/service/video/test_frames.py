@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from service.video.frames import prepare
+from service.video.spec import ClipSpec, ResizePolicy
+from tests.drawn import paint, read_index
+
+Image = NDArray[np.uint8]
+POLICIES: tuple[ResizePolicy, ...] = ("crop", "stretch")
+TURNS = (0, 90, 180, 270)
+
+
+def noise(height: int, width: int) -> Image:
+    return np.random.default_rng(height * 10_000 + width).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def prepared(bgr: Image, height: int, width: int, resize: ResizePolicy = "crop", rotation_degrees: int = 0) -> Image:
+    out = np.zeros((height, width, 3), np.uint8)
+    spec = ClipSpec(sample_fps=8, frame_height=height, frame_width=width, resize=resize)
+    prepare(bgr, spec, rotation_degrees, out)
+    return out
+
+
+def largest_difference(one: Image, other: Image) -> int:
+    return int(np.abs(one.astype(np.int16) - other.astype(np.int16)).max())
+
+
+@pytest.mark.parametrize("resize", POLICIES)
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 80), (81, 33)])
+def test_same_size_only_swaps_bgr_to_rgb(resize: ResizePolicy, height: int, width: int) -> None:
+    bgr = noise(height, width)
+    np.testing.assert_array_equal(prepared(bgr, height, width, resize), bgr[:, :, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "kept"),
+    [
+        ((40, 80), (40, 40), np.s_[:, 20:60]),
+        ((80, 40), (40, 40), np.s_[20:60, :]),
+        ((48, 64), (48, 32), np.s_[:, 16:48]),
+        ((64, 48), (24, 48), np.s_[20:44, :]),
+    ],
+)
+def test_crop_keeps_the_centre(source: tuple[int, int], target: tuple[int, int], kept: tuple[slice, slice]) -> None:
+    bgr = noise(*source)
+    np.testing.assert_array_equal(prepared(bgr, *target), bgr[kept][:, :, ::-1])
+
+
+@pytest.mark.parametrize("target", [(32, 32), (48, 64), (17, 90), (200, 150)])
+def test_stretch_keeps_the_corners(target: tuple[int, int]) -> None:
+    bgr = np.zeros((120, 200, 3), np.uint8)
+    colours = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (200, 200, 20)]
+    corners = [np.s_[:30, :50], np.s_[:30, 150:], np.s_[90:, :50], np.s_[90:, 150:]]
+    for corner, colour in zip(corners, colours, strict=True):
+        bgr[corner] = colour
+    out = prepared(bgr, *target, "stretch")
+    seen = [out[y, x].tolist()[::-1] for y, x in ((0, 0), (0, -1), (-1, 0), (-1, -1))]
+    assert seen == [list(colour) for colour in colours]
+
+
+@pytest.mark.parametrize("resize", POLICIES)
+@pytest.mark.parametrize("factor", [2, 3, 4, 7])
+def test_an_integer_shrink_is_the_mean_of_blocks(resize: ResizePolicy, factor: int) -> None:
+    bgr = noise(24 * factor, 32 * factor)
+    blocks = bgr.reshape(24, factor, 32, factor, 3).mean(axis=(1, 3))[:, :, ::-1]
+    assert np.abs(prepared(bgr, 24, 32, resize) - blocks).max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize("resize", POLICIES)
+@pytest.mark.parametrize("side", [64, 90, 94])
+def test_fine_stripes_shrink_to_grey_not_to_moire(resize: ResizePolicy, side: int) -> None:
+    """By 2 to 3 the mean over blocks of 2 comes first; bilinear alone would skip pixels."""
+    bgr = np.zeros((side, side, 3), np.uint8)
+    bgr[:, ::2] = 255
+    assert set(np.unique(prepared(bgr, 32, 32, resize))) <= {127, 128}
+
+
+@pytest.mark.parametrize("resize", POLICIES)
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("source", [(240, 320), (97, 131), (20, 20)])
+def test_rotation_is_a_clockwise_turn_of_the_unrotated_result(
+    resize: ResizePolicy, turn: int, source: tuple[int, int]
+) -> None:
+    bgr, height, width = noise(*source), 36, 64
+    sides = (width, height) if turn in (90, 270) else (height, width)
+    unrotated = prepared(bgr, *sides, resize)
+    np.testing.assert_array_equal(
+        prepared(bgr, height, width, resize, turn), np.rot90(unrotated, turn // 90, axes=(1, 0))
+    )
+
+
+@pytest.mark.parametrize("resize", POLICIES)
+@pytest.mark.parametrize("turn", TURNS)
+def test_turning_last_gives_the_picture_that_turning_first_gives(resize: ResizePolicy, turn: int) -> None:
+    """With sides that divide evenly; an odd remainder is cut off below or on the right, so a turn moves it."""
+    bgr = noise(192, 288)
+    turned = np.ascontiguousarray(np.rot90(bgr, turn // 90, axes=(1, 0)))
+    first, last = prepared(turned, 32, 48, resize), prepared(bgr, 32, 48, resize, turn)
+    assert largest_difference(first, last) <= 1  # the order of fixed-point sums
+
+
+@given(
+    st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    st.tuples(st.integers(16, 96), st.integers(16, 96)),
+    st.sampled_from(POLICIES),
+    st.sampled_from(TURNS),
+)
+def test_a_plain_colour_fills_out_and_nothing_beside_it(
+    source: tuple[int, int], target: tuple[int, int], resize: ResizePolicy, turn: int
+) -> None:
+    blue, green, red = 10, 130, 251
+    bgr = np.full((*source, 3), (blue, green, red), np.uint8)
+    canvas = np.full((3, *target, 3), 77, np.uint8)
+    spec = ClipSpec(sample_fps=8, frame_height=target[0], frame_width=target[1], resize=resize)
+    prepare(bgr, spec, turn, canvas[1])
+    assert (canvas[1] == (red, green, blue)).all()
+    assert (canvas[0] == 77).all()
+    assert (canvas[2] == 77).all()
+    assert (bgr == (blue, green, red)).all(), "the decoder's frame is read only"
+
+
+@pytest.mark.parametrize("resize", POLICIES)
+@pytest.mark.parametrize("target", [(64, 64), (64, 112), (112, 64), (224, 224), (300, 300)])
+def test_a_drawn_index_survives_every_fit(resize: ResizePolicy, target: tuple[int, int]) -> None:
+    for index in (0, 1, 341, 682, 1023):
+        bgr = np.ascontiguousarray(paint(index, width=320, height=240)[:, :, ::-1])
+        assert read_index(prepared(bgr, *target, resize)) == index
