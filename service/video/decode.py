@@ -243,5 +243,8 @@ def _fourcc(capture: cv2.VideoCapture) -> str:
 
 
 # Container tags of one codec, under the name FFmpeg gives it.
-_CODEC_NAMES = {"avc1": "h264", "vp80": "vp8", "vp90": "vp9", "mpg1": "mpeg1video", "mpg2": "mpeg2video", "hev1": "hevc", "hvc1": "hevc", "av01": "av1", "vp08": "vp8", "vp09": "vp9",
-                "mp4v": "mpeg4", "fmp4": "mpeg4", "xvid": "mpeg4", "divx": "mpeg4", "mjpg": "mjpeg"}  # fmt: skip
+_CODEC_NAMES = {
+    "avc1": "h264", "hev1": "hevc", "hvc1": "hevc", "av01": "av1", "vp08": "vp8", "vp80": "vp8", "vp09": "vp9",
+    "vp90": "vp9", "mp4v": "mpeg4", "fmp4": "mpeg4", "xvid": "mpeg4", "divx": "mpeg4", "mjpg": "mjpeg",
+    "mpg1": "mpeg1video", "mpg2": "mpeg2video",
+}  # fmt: skip

@@ -1,0 +1,66 @@
+# `make` alone prints this help.
+SHELL := /bin/bash
+PYTHON ?= python3
+PORT ?= 3000
+export BENTOML_DO_NOT_TRACK := True
+
+SERVE := .venv-serve
+DEV := .venv
+# uv, pinned by hash like all else, installs a lock in seconds.
+BOOT := .venv-boot
+
+help: ## print this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+serve: $(SERVE)/.ready ## install what serving needs and start on PORT (3000) with the bundled model
+	PORT=$(PORT) $(SERVE)/bin/python -m service serve
+
+install-serve: $(SERVE)/.ready ## only install what serving needs
+
+env: $(DEV)/.ready ## the environment with everything: training, tests
+
+test: $(DEV)/.ready ## install what tests need and run all of them
+	$(DEV)/bin/python -m pytest
+
+test-fast: $(DEV)/.ready ## the tests without the slow ones
+	$(DEV)/bin/python -m pytest -m "not slow"
+
+lint: $(DEV)/.ready ## ruff and mypy
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/mypy
+
+bench: $(DEV)/.ready ## the benchmarks of tests/bench
+	$(DEV)/bin/python -m tests.bench
+
+train: $(DEV)/.ready ## train actions-lstm: make train DATA=manifest.csv SPLIT=split1
+	$(DEV)/bin/python -m models train --data $(DATA) --split $(or $(SPLIT),split) --out runs/actions-lstm.pt
+
+export: $(DEV)/.ready ## export runs/actions-lstm.pt, proven on clips: make export DATA=manifest.csv
+	$(DEV)/bin/python -m export runs/actions-lstm.pt --out models/zoo --clips $(DATA)
+
+lock: $(BOOT)/.ready ## compile requirements/*.txt from pyproject.toml
+	$(BOOT)/bin/python requirements/compile.py
+
+clean: ## remove the environments
+	rm -rf $(SERVE) $(DEV) $(BOOT)
+
+$(BOOT)/.ready: requirements/boot.txt
+	$(PYTHON) -m venv --clear $(BOOT)
+	$(BOOT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/boot.txt
+	@touch $@
+
+# The lock of serving: with CUDA where the driver is new enough for it, else for the CPU.
+$(SERVE)/.ready: requirements/serve-cpu.txt requirements/serve-gpu.txt requirements/choose.py $(BOOT)/.ready
+	@lock=$$($(PYTHON) requirements/choose.py) && set -e; \
+	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) $(SERVE); \
+	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python $(SERVE)/bin/python $$lock
+	@touch $@
+
+$(DEV)/.ready: requirements/dev.txt $(BOOT)/.ready
+	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) $(DEV)
+	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python $(DEV)/bin/python requirements/dev.txt
+	@touch $@
+
+.PHONY: help serve install-serve env test test-fast lint bench train export lock clean
+.DEFAULT_GOAL := help

@@ -1,0 +1,1 @@
+"""Everything before ONNX: networks, clips, stored features, training, evaluation, checkpoints (torch)."""

@@ -1,0 +1,78 @@
+"""Stored feature vectors: each clip goes through decode and CNN once, so that an epoch takes seconds.
+
+Keyed by content (SHA-256 of file), pixels (the clip spec without its windows) and encoder (its weights).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from models.encoders import ImageEncoder, folded, weights_sha256
+from service.video.decode import ClipReader
+from service.video.spec import ClipSpec
+
+# Small batches stay in a CPU's cache: measured 5 ms a frame at 4, 21 ms at 32.
+_BATCH_FRAMES = 4
+
+
+class FeatureStore:
+    """A folder of `<sha256 of file + pixels + encoder>.npy`, float32 (T, D), one row a tick."""
+
+    def __init__(self, folder: Path, encoder: ImageEncoder, spec: ClipSpec) -> None:
+        self.folder = folder
+        self.encoder = encoder
+        self.spec = spec
+        self._key = f"{spec.pixels_sha256}/{weights_sha256(encoder)}"
+        self._network = folded(encoder)
+
+    def load(self, paths: Sequence[Path], *, show_progress: bool = True) -> list[NDArray[np.float32]]:
+        """Features of each clip, in order; what is not stored yet is extracted."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _keep_freed_memory()
+        columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, disable=not show_progress) as bar:
+            return [self._load_one(path) for path in bar.track(paths)]
+
+    def _load_one(self, path: Path) -> NDArray[np.float32]:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        stored = self.folder / f"{hashlib.sha256(f'{content}/{self._key}'.encode()).hexdigest()}.npy"
+        if stored.exists():
+            features: NDArray[np.float32] = np.load(stored, allow_pickle=False)
+            return features
+        features = extract(path, self._network, self.spec)
+        aside = stored.with_suffix(f".{os.getpid()}.part")
+        with aside.open("wb") as file:
+            np.save(file, features, allow_pickle=False)
+        aside.replace(stored)
+        return features
+
+
+def extract(path: Path, network: torch.nn.Module, spec: ClipSpec) -> NDArray[np.float32]:
+    """Decode, sample and encode one clip: float32 (T, D), a repeated frame's feature repeated."""
+    rows = []
+    with torch.inference_mode(), ClipReader(path, spec) as reader:
+        for chunk in reader.chunks(_BATCH_FRAMES):
+            encoded = network(torch.from_numpy(chunk.frames)).numpy()
+            rows.append(np.repeat(encoded, chunk.ticks, axis=0))
+    return np.concatenate(rows)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse freed activations instead of returning them to the kernel (mallopt(3)).
+
+    Measured on two cores: 9 ms a frame become 5, as the page faults go.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(ctypes.c_int(-3), ctypes.c_int(32 << 20))  # M_MMAP_THRESHOLD, its largest value
+        libc.mallopt(ctypes.c_int(-1), ctypes.c_int(1 << 30))  # M_TRIM_THRESHOLD

@@ -1,0 +1,32 @@
+"""Compile requirements/*.txt from pyproject.toml with uv: hashes, every platform, no index address. See `make lock`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "serve-cpu": ("cpu",),
+    "serve-gpu": ("gpu",),
+    "train": ("cpu", "train"),
+    "dev": ("cpu", "train", "dev", "bench"),
+    "bench": ("cpu", "bench"),
+}
+
+
+def compile_lock(name: str, source: list[str]) -> None:
+    """Write requirements/<name>.txt; versions that are locked already stay unless --upgrade is given."""
+    command = [
+        str(Path(sys.executable).with_name("uv")), "pip", "compile", "--universal", "--python-version", "3.11",
+        "--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--quiet",
+        *source, *sys.argv[1:], "--output-file", f"requirements/{name}.txt",
+    ]  # fmt: skip
+    subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603  (our own arguments)
+
+
+if __name__ == "__main__":
+    compile_lock("boot", ["requirements/boot.in"])
+    for lock_name, extras in EXTRAS.items():
+        compile_lock(lock_name, ["pyproject.toml", *(part for extra in extras for part in ("--extra", extra))])

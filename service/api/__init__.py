@@ -1,0 +1,1 @@
+"""The HTTP API: a FastAPI app that BentoML hosts. One file a resource."""

@@ -1,0 +1,191 @@
+"""Request bodies, streamed: a video goes to its spool file in pieces of at most 1 MiB, never whole into memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from fastapi import Request
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
+
+from service.errors import EmptyFile, MalformedUpload, NoFile, UnsupportedUpload
+from service.spool import Spool, SpoolFile
+
+FIELD = "video"
+_PIECE_BYTES = 1024 * 1024
+_MAX_PART_HEADER_BYTES = 16 * 1024
+_DRAIN_BYTES = 8 * 1024 * 1024
+_DRAIN_SECONDS = 1.0
+
+
+class Body:
+    """A request's body as a stream of pieces; remembers whether the end was reached."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.started = False
+        self.ended = False
+        request.scope["state"]["body"] = self
+
+    async def pieces(self) -> AsyncIterator[bytearray]:
+        """Pieces of about 1 MiB. Raises ClientDisconnect."""
+        piece = bytearray()
+        while not self.ended:
+            piece += await self.receive()
+            if len(piece) >= _PIECE_BYTES:
+                yield piece
+                piece = bytearray()
+        if piece:
+            yield piece
+
+    async def receive(self) -> bytes:
+        """The next bytes as the server has them."""
+        self.started = True
+        message = await self._request.receive()
+        if message["type"] == "http.disconnect":
+            self.ended = True
+            raise ClientDisconnect
+        self.ended = not message.get("more_body", False)
+        data: bytes = message.get("body", b"")
+        return data
+
+
+async def drain(request: Request) -> None:
+    """Read on, at most 8 MiB or 1 s, before a refusal closes the connection.
+
+    A client that is cut off while it sends sees a reset instead of the answer. One that asked with
+    `Expect: 100-continue` and was not told to continue sends nothing.
+    """
+    body: Body = request.scope["state"].get("body") or Body(request)
+    length = request.headers.get("content-length")
+    if body.ended or length == "0" or (length is None and "transfer-encoding" not in request.headers):
+        return
+    if not body.started and request.headers.get("expect", "").lower() == "100-continue":
+        return
+    left, until = _DRAIN_BYTES, time.monotonic() + _DRAIN_SECONDS
+    while not body.ended and left > 0 and (seconds := until - time.monotonic()) > 0:
+        try:
+            left -= len(await asyncio.wait_for(body.receive(), seconds))
+        except (TimeoutError, ClientDisconnect):
+            return
+
+
+async def receive_video(request: Request, spool: Spool, file: SpoolFile) -> None:
+    """Write the request's video into `file`.
+
+    multipart/form-data with a file in the field `video` (RFC 7578), or the raw bytes as `video/*` or
+    `application/octet-stream`. Raises UnsupportedUpload, NoFile, EmptyFile, MalformedUpload, TooLarge,
+    SpoolFull, DiskFull, ClientDisconnect.
+    """
+    content_type, options = parse_options_header(request.headers.get("content-type"))
+    body = Body(request)
+    if content_type == b"multipart/form-data":
+        if not options.get(b"boundary"):
+            raise MalformedUpload("multipart/form-data without a boundary; let your HTTP library set Content-Type")
+        form = _Form(options[b"boundary"], file)
+        _check_announced(request, spool, slack=_MAX_PART_HEADER_BYTES)
+        async for piece in body.pieces():
+            await asyncio.to_thread(form.feed, piece)
+        form.finish()
+    elif content_type.startswith(b"video/") or content_type == b"application/octet-stream":
+        _check_announced(request, spool, slack=0)
+        async for piece in body.pieces():
+            await asyncio.to_thread(file.write, piece)
+    elif not content_type and request.headers.get("content-length", "0") == "0":
+        raise NoFile(f"the request has no body; send the clip: curl -F {FIELD}=@clip.mp4 URL")
+    else:
+        raise UnsupportedUpload(
+            f"Content-Type {content_type.decode('latin-1')!r} is not accepted; send multipart/form-data with a field "
+            f"{FIELD!r}, or the raw bytes as video/mp4",
+            value=content_type.decode("latin-1"),
+        )
+    if file.num_bytes == 0:
+        raise EmptyFile("the video has 0 bytes; send the whole file", value=0)
+
+
+def _check_announced(request: Request, spool: Spool, slack: int) -> None:
+    """Refuse by Content-Length; `slack` for what surrounds the file in a form."""
+    length = request.headers.get("content-length", "")
+    if length.isdigit():
+        spool.check_announced(max(0, int(length) - slack))
+
+
+class _Form:
+    """A streaming multipart form of which only the file in the field `video` is kept."""
+
+    def __init__(self, boundary: bytes, file: SpoolFile) -> None:
+        self._file = file
+        self._header_name = bytearray()
+        self._header_value = bytearray()
+        self._headers: dict[bytes, bytes] = {}
+        self._header_bytes = 0
+        self._names: list[str] = []
+        self._keeping = False
+        self._found = False
+        self._closed = False
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._part_begin,
+                "on_header_field": lambda data, start, end: self._header(self._header_name, data[start:end]),
+                "on_header_value": lambda data, start, end: self._header(self._header_value, data[start:end]),
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_finished,
+                "on_part_data": self._part_data,
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, data: bytearray) -> None:
+        """The next bytes of the body; blocks on the disk."""
+        try:
+            self._parser.write(bytes(data))
+        except MultipartParseError as error:
+            raise MalformedUpload(f"the multipart body breaks RFC 7578: {error}") from error
+
+    def finish(self) -> None:
+        """After the last byte. Raises NoFile, MalformedUpload."""
+        if not self._closed:
+            raise MalformedUpload("the multipart body ends before its last boundary; the upload was cut off")
+        if not self._found:
+            named = f"; the form has {', '.join(self._names)}" if self._names else ""
+            raise NoFile(f"no file in the field {FIELD!r}{named}; send it as: curl -F {FIELD}=@clip.mp4 URL")
+
+    def _part_begin(self) -> None:
+        self._headers.clear()
+        self._header_bytes = 0
+        self._keeping = False
+
+    def _header(self, into: bytearray, data: bytes) -> None:
+        self._header_bytes += len(data)
+        if self._header_bytes > _MAX_PART_HEADER_BYTES:
+            raise MalformedUpload(f"a part's headers have more than {_MAX_PART_HEADER_BYTES} bytes")
+        into += data
+
+    def _header_end(self) -> None:
+        self._headers[bytes(self._header_name).lower()] = bytes(self._header_value)
+        self._header_name.clear()
+        self._header_value.clear()
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        self._names.append(name)
+        if name != FIELD:
+            return
+        if b"filename" not in options:
+            # A text that names an address is never fetched.
+            raise NoFile(f"the field {FIELD!r} holds text, not a file; send the bytes: curl -F {FIELD}=@clip.mp4 URL")
+        if self._found:
+            raise MalformedUpload(f"the form has more than one file in the field {FIELD!r}; send one a request")
+        self._found = self._keeping = True
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._keeping:
+            self._file.write(memoryview(data)[start:end])
+
+    def _end(self) -> None:
+        self._closed = True

@@ -1,0 +1,36 @@
+"""Liveness, readiness and metrics. BentoML's own three health paths are routed here (see `service.app`)."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from service.api.problems import PROBLEM_RESPONSES, ReadyState
+from service.errors import NotReady
+from service.metrics import CONTENT_TYPE, QUEUE_FRAMES, exposition
+from service.serving import Serving
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/livez", summary="Is the process alive")
+async def livez() -> ReadyState:
+    """200 from the first second on; restart the process when it is not."""
+    return ReadyState(status="ok")
+
+
+@router.get("/healthz", include_in_schema=False)
+@router.get("/readyz", summary="Can it predict", responses={503: PROBLEM_RESPONSES[503]})
+async def readyz(request: Request) -> ReadyState:
+    """200 once the models are verified, loaded and warmed up; before, and when the default model is refused, 503."""
+    serving: Serving = request.app.state.serving
+    if problem := serving.problem():
+        raise NotReady(problem)
+    return ReadyState(status="ready")
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Text format 0.0.4."""
+    serving: Serving = request.app.state.serving
+    QUEUE_FRAMES.set(serving.waiting_frames())
+    return Response(exposition(), media_type=CONTENT_TYPE)

@@ -1,0 +1,38 @@
+"""The FastAPI app: routes, error format, offline documentation."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
+
+from service.api import health, models, predict, problems
+from service.api.context import RequestContext
+from service.serving import Serving
+from service.settings import Settings
+from service.spool import Spool
+
+VERSION = "0.1.0"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The app, its models not yet loaded: `app.state.serving.start()` does that."""
+    app = FastAPIOffline(
+        title="Reelserve",
+        version=VERSION,
+        summary="Video understanding: clips in, labels with scores and times out.",
+        redoc_url=None,
+        static_url="/docs/assets",
+    )
+    app.state.serving = Serving(settings)
+    app.state.spool = Spool(settings.spool_dir, settings.spool_quota_bytes, settings.max_upload_bytes)
+    app.add_middleware(RequestContext)
+    problems.install(app)
+    for resource in (predict, models, health):
+        app.include_router(resource.router)
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    return app

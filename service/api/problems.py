@@ -1,0 +1,114 @@
+"""Errors over HTTP: RFC 9457 problem details, one shape for every error."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from service.api.body import drain
+from service.errors import BadParameter, ReelserveError
+from service.metrics import ERRORS
+
+log = logging.getLogger(__name__)
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details; `code` is stable, `value` and `limit` are what clashed."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    value: Any = None
+    limit: Any = None
+
+
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text, "content": {MEDIA_TYPE: {}}}
+    for status, text in {
+        400: "no_file, empty_file, malformed_upload, bad_parameter",
+        404: "unknown_model, model_refused",
+        413: "too_large, too_many_pixels, too_many_frames",
+        415: "unsupported_media_type",
+        422: "not_a_video, no_decodable_frame, too_short",
+        503: "not_ready, overloaded, spool_full",
+        507: "disk_full",
+    }.items()
+}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the app as a problem."""
+    app.add_exception_handler(ReelserveError, _ours)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def answer(error: ReelserveError, request_id: str) -> Response:
+    """The response of one of our errors."""
+    ERRORS.labels(error.code).inc()
+    problem = Problem(
+        title=error.title, status=error.status, detail=error.detail, code=error.code, request_id=request_id,
+        value=error.value, limit=error.limit,
+    )  # fmt: skip
+    headers = {"Retry-After": str(error.retry_after_seconds)} if error.retry_after_seconds else None
+    return JSONResponse(problem.model_dump(exclude_none=True), error.status, headers, MEDIA_TYPE)
+
+
+def request_id_of(request: Request) -> str:
+    """As `RequestContext` set it."""
+    request_id: str = request.scope["state"]["request_id"]
+    return request_id
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ReelserveError)  # noqa: S101  (registered for this class)
+    await drain(request)
+    return answer(error, request_id_of(request))
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    await drain(request)
+    return answer(
+        BadParameter(f"{name}: {first['msg']} (got {first.get('input')!r})", value=first.get("input")),
+        request_id_of(request),
+    )
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    await drain(request)
+    status = HTTPStatus(error.status_code)
+    code = status.phrase.lower().replace(" ", "_").replace("-", "_")
+    ERRORS.labels(code).inc()
+    problem = Problem(
+        title=status.phrase, status=status.value, code=code, request_id=request_id_of(request),
+        detail=f"{request.method} {request.url.path}: {error.detail}; see /docs",
+    )  # fmt: skip
+    return JSONResponse(problem.model_dump(exclude_none=True), status.value, error.headers, MEDIA_TYPE)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    request_id = request_id_of(request)
+    log.error("request %s failed", request_id, exc_info=error)
+    return answer(ReelserveError("an unexpected error; the log has it under this request_id"), request_id)
+
+
+class ReadyState(BaseModel):
+    """The body of a healthy /livez or /readyz."""
+
+    status: str = Field(examples=["ok"])

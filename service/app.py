@@ -1,0 +1,82 @@
+"""The BentoML service. BentoML hosts, packages and supervises; the FastAPI app mounted on it owns the paths."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+import bentoml
+from bentoml.validators import ContentType
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.http import create_app
+from service.bundle import file_sha256
+from service.pipeline import ClipRequest
+from service.settings import Settings
+
+SETTINGS = Settings()
+HTTP_APP = create_app(SETTINGS)
+
+# All that BentoML's own app answers. The rest is ours, before it: it would answer the three health paths itself,
+# read uploads to /predict whole into memory (fetching an address that stands in place of a file), and say
+# 404 in plain text.
+BENTOML_PATHS = frozenset({"/docs.json", "/schema.json"})
+
+
+class OwnPaths:
+    """Pure ASGI: send every path but `BENTOML_PATHS` to the mounted app."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        own = scope["type"] == "http" and scope["path"] not in BENTOML_PATHS
+        await (HTTP_APP if own else self.app)(scope, receive, send)
+
+
+@bentoml.service(
+    name="video_service",
+    workers=1,
+    # Counts the upload too; our own limits are per stage. BentoML refuses null.
+    traffic={"timeout": 24 * 3600},
+    metrics={"enabled": False},  # its series are labelled by raw path; ours are at /metrics
+)
+@bentoml.asgi_app(HTTP_APP, path="/")
+class VideoService:
+    """Classifies uploaded clips."""
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
+    def start(self) -> None:
+        """Nothing answers while this runs: models load in the background."""
+        logging.basicConfig(
+            level=SETTINGS.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        logging.getLogger("service").setLevel(SETTINGS.log_level)
+        HTTP_APP.state.spool.sweep()
+        HTTP_APP.state.serving.start()
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    def stop(self) -> None:
+        """Finish what runs."""
+        HTTP_APP.state.serving.close()
+
+    @bentoml.api  # type: ignore[untyped-decorator]
+    async def predict(self, video: Annotated[Path, ContentType("video/*")]) -> dict[str, Any]:
+        """For BentoML's own client. Over HTTP, `OwnPaths` gives this path to the streaming route of `/v1/predict`."""
+        serving = HTTP_APP.state.serving
+        clip = ClipRequest(video, await asyncio.to_thread(file_sha256, video))
+        prediction = await asyncio.get_running_loop().run_in_executor(
+            serving.pool, serving.predict, clip, serving.model(None)
+        )
+        answer: dict[str, Any] = prediction.model_dump(mode="json")
+        return answer
+
+
+# The decorator made it a bentoml Service.
+VideoService.add_asgi_middleware(OwnPaths)  # type: ignore[attr-defined]

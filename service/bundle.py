@@ -1,0 +1,150 @@
+"""The bundle format: what `export` writes and the registry reads. Validated, versioned, sealed by hashes.
+
+<models_dir>/encoders/<name>/encoder.onnx, encoder.json
+<models_dir>/<model>/<version>/head.onnx, model.json, certificate.json, MODEL_CARD.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.errors import BundleError
+from service.video.spec import ClipSpec
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+
+Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda"]
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EncoderDocument(_Document):
+    """encoder.json. The graph: `frames` uint8 RGB (N, frame_height, frame_width, 3) → `features` float32 (N, D)."""
+
+    format: Literal[1] = 1
+    name: str = Field(pattern=NAME_PATTERN)
+    sha256: str = Field(pattern=SHA256_PATTERN, description="Of encoder.onnx.")
+    frame_height: int
+    frame_width: int
+    feature_size: int
+    opset: int
+    exporter: str
+    source: str
+    licence: str
+
+
+class EncoderReference(_Document):
+    """The encoder that a head was trained on."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    sha256: str = Field(pattern=SHA256_PATTERN)
+
+
+class StateTensor(_Document):
+    """One state tensor: graph input `<name>` and output `<name>_out`, float32 (batch, size)."""
+
+    name: str
+    size: int
+
+
+class ModelDocument(_Document):
+    """model.json. Nothing needed to reproduce a prediction lives anywhere else."""
+
+    format: Literal[1] = 1
+    name: str = Field(pattern=NAME_PATTERN)
+    version: str = Field(pattern=NAME_PATTERN)
+    task: Literal["clip"]
+    labels: tuple[str, ...] = Field(min_length=2)
+    encoder: EncoderReference
+    head_sha256: str = Field(pattern=SHA256_PATTERN)
+    spec: ClipSpec
+    state: tuple[StateTensor, ...]
+    score: Literal["softmax", "sigmoid", "none"]
+    training: dict[str, Any]
+    created: str = Field(description="When the checkpoint was trained, ISO 8601 UTC.")
+
+
+class CertificateRow(_Document):
+    """One proven line: `measured` against `limit`, for one runtime and precision."""
+
+    check: str
+    runtime: Runtime
+    precision: Precision
+    measured: float
+    limit: float
+    comparison: Literal["at most", "at least"]
+    cases: int = Field(description="How many inputs the line covers.")
+    passed: bool
+
+
+class Subjects(_Document):
+    """SHA-256 of all that the certificate speaks of; JSON files in canonical form."""
+
+    encoder_onnx: str
+    head_onnx: str
+    model_json: str
+    encoder_json: str
+
+
+class CertificateDocument(_Document):
+    """certificate.json: the proof that ONNX = PyTorch."""
+
+    format: Literal[1] = 1
+    passed: bool
+    subjects: Subjects
+    versions: dict[str, str]
+    rows: tuple[CertificateRow, ...]
+
+    def failing(self) -> list[str]:
+        """One line for each row that did not pass."""
+        return [
+            f"{row.check} ({row.runtime}, {row.precision}): {row.measured:g}, {row.comparison} {row.limit:g} needed"
+            for row in self.rows
+            if not row.passed
+        ]
+
+    def covers(self, runtime: str, precision: str) -> bool:
+        """Whether this pair was proven."""
+        return any(row.runtime == runtime and row.precision == precision for row in self.rows)
+
+
+_D = TypeVar("_D", bound=BaseModel)
+
+
+def canonical_sha256(document: BaseModel) -> str:
+    """SHA-256 of canonical JSON: sorted keys, no white space, UTF-8."""
+    text = json.dumps(document.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_document(path: Path, kind: type[_D]) -> _D:
+    """Parse and validate one JSON file of a bundle; BundleError names the file and the first wrong field."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BundleError(f"{path.name} is missing in {path.parent}; export the bundle again") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise BundleError(f"{path}: {where}: {first['msg']}; export the bundle again") from error
+
+
+def write_document(path: Path, document: BaseModel) -> None:
+    """Write JSON that a person can read; the same document gives the same bytes."""
+    text = json.dumps(document.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")

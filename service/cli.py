@@ -1,0 +1,122 @@
+"""The command line: serve | predict. Settings are flags of `serve` and environment variables of both."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from service.errors import NotAVideo, ReelserveError
+from service.results import Prediction
+from service.settings import Settings
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Reelserve: clips in, labels with scores and times out."
+)
+out = Console()
+err = Console(stderr=True)
+
+
+@app.callback()
+def main() -> None:
+    """Reelserve: clips in, labels with scores and times out."""
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False,
+)  # fmt: skip
+def serve(context: typer.Context) -> None:
+    """Start the HTTP service. Every setting is a flag: --port 8080 (see serve --help)."""
+    # pydantic-settings makes a flag of each setting, with its documentation line.
+    settings = _settings(cli_args=context.args)
+    arguments = [
+        sys.executable, "-m", "bentoml", "serve", "service.app:VideoService",
+        "--host", settings.host, "--port", str(settings.port),
+        "--timeout-graceful-shutdown", str(settings.shutdown_seconds),
+    ]  # fmt: skip
+    environment = {**os.environ, **settings.to_environment(), "BENTOML_DO_NOT_TRACK": "True"}
+    os.execve(sys.executable, arguments, environment)  # noqa: S606  (no shell; this process becomes the server)
+
+
+@app.command()
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="Video files.", metavar="FILE…")],
+    model: Annotated[str | None, typer.Option(help="Model name; without it the default one.")] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="How many labels.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")] = False,
+) -> None:
+    """Classify files in this process: the same pipeline as the server. Exit code 1 when a file failed."""
+    from service.bundle import file_sha256
+    from service.pipeline import ClipRequest
+    from service.serving import Serving
+
+    serving = Serving(_settings())
+    try:
+        serving.load()
+        loaded = serving.model(model)
+    except ReelserveError as error:
+        err.print(f"[red]{error.code}[/]: {error.detail}", soft_wrap=True)
+        raise typer.Exit(2) from error
+    table = Table(
+        "file", "label", "score", "seconds", "frames", "segments", title=f"{loaded.name.name} {loaded.name.version}"
+    )
+    failed = 0
+    for file in track(files, "predicting", console=err, transient=True, disable=as_json or not err.is_terminal):
+        try:
+            if not file.is_file():
+                raise NotAVideo(f"{file} is not a file")
+            answer = serving.predict(ClipRequest(file, file_sha256(file), top_k), loaded)
+        except ReelserveError as error:
+            failed += 1
+            if as_json:
+                print(json.dumps({"file": str(file), "code": error.code, "detail": error.detail}))  # noqa: T201
+            else:
+                table.add_row(str(file), f"[red]{error.code}[/]", "", "", "", error.detail)
+            continue
+        if as_json:
+            print(json.dumps({"file": str(file), **answer.model_dump(mode="json")}))  # noqa: T201
+        else:
+            _add(table, file, answer)
+    if not as_json:
+        out.print(table)
+    serving.close()
+    if failed:
+        err.print(f"{failed} of {len(files)} files failed")
+        raise typer.Exit(1)
+
+
+def _add(table: Table, file: Path, answer: Prediction) -> None:
+    best, *others = answer.predictions
+    runs = " · ".join(f"{s.label} {s.start_seconds:g}–{s.end_seconds:g} s" for s in answer.segments)
+    receipt = answer.receipt
+    table.add_row(
+        str(file), best.label, f"{best.score:.3f}", f"{receipt.duration_seconds:.2f}",
+        f"{receipt.frames_used} of {receipt.frames_walked}", runs,
+    )  # fmt: skip
+    for other in others:
+        table.add_row("", f"[dim]{other.label}[/]", f"[dim]{other.score:.3f}[/]")
+
+
+def _settings(cli_args: list[str] | None = None) -> Settings:
+    """Settings, or a readable line for each that is wrong and exit code 2."""
+    try:
+        if cli_args is None:
+            return Settings()
+        return Settings(
+            _cli_parse_args=cli_args,
+            _cli_prog_name="python -m service serve",
+            _cli_kebab_case=True,
+        )
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(map(str, problem["loc"]))
+            err.print(f"[red]setting {name}[/]: {problem['msg']} (got {problem['input']!r})", soft_wrap=True)
+        raise typer.Exit(2) from error

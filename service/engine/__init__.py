@@ -1,0 +1,1 @@
+"""Frames to features to scores: the frame batcher, ONNX Runtime sessions, heads."""

@@ -1,0 +1,132 @@
+"""Model bundles: find, verify. A bundle is refused when its certificate is missing, failed or for other bytes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.bundle import (
+    CertificateDocument,
+    EncoderDocument,
+    ModelDocument,
+    canonical_sha256,
+    file_sha256,
+    read_document,
+)
+from service.errors import BadParameter, BundleError, ModelRefused, UnknownModel
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle: its bytes are those that the certificate proves."""
+
+    model: ModelDocument
+    encoder: EncoderDocument
+    certificate: CertificateDocument
+    head_path: Path
+    encoder_path: Path
+
+    @property
+    def sha256(self) -> str:
+        """Of canonical model.json, which holds the hashes of both graphs: the identity of what is served."""
+        return canonical_sha256(self.model)
+
+
+@dataclass(frozen=True)
+class RefusedBundle:
+    """A bundle that is not served, and the line that says why."""
+
+    name: str
+    version: str
+    reason: str
+
+
+class Registry:
+    """The newest version of each bundle below a folder."""
+
+    def __init__(self, models_dir: Path, default_model: str | None = None) -> None:
+        self.models_dir = models_dir
+        self.default_model = default_model
+        self.bundles: dict[str, Bundle] = {}
+        self.refused: dict[str, RefusedBundle] = {}
+
+    def scan(self) -> None:
+        """Find and verify every bundle: reads and hashes all files."""
+        if not self.models_dir.is_dir():
+            raise BundleError(f"models_dir {self.models_dir} is not a folder; set REELSERVE_MODELS_DIR")
+        for folder in newest_versions(self.models_dir):
+            name, version = folder.parent.name, folder.name
+            try:
+                self.bundles[name] = verify(folder, self.models_dir / "encoders")
+            except BundleError as error:
+                self.refused[name] = RefusedBundle(name, version, error.detail)
+
+    def get(self, name: str | None) -> Bundle:
+        """The bundle of this name, or the default one. Raises UnknownModel, ModelRefused, BadParameter."""
+        if name is None:
+            name = self.default_model
+        if name is None:
+            known = sorted(self.bundles)
+            if len(known) != 1:
+                raise BadParameter(f"name a model: there are {len(known)} ({', '.join(known) or 'none'})")
+            name = known[0]
+        if name in self.refused:
+            refused = self.refused[name]
+            raise ModelRefused(f"model {name} {refused.version} is refused: {refused.reason}", value=name)
+        if name not in self.bundles:
+            raise UnknownModel(
+                f"no model is named {name!r}; there are: {', '.join(sorted(self.bundles)) or 'none'}", value=name
+            )
+        return self.bundles[name]
+
+
+def newest_versions(models_dir: Path) -> list[Path]:
+    """The newest version's folder of each model, sorted by name; versions compare number by number."""
+    newest: dict[str, Path] = {}
+    for document in sorted(models_dir.glob("*/*/model.json")):
+        folder = document.parent
+        held = newest.get(folder.parent.name)
+        if held is None or _version_key(folder.name) > _version_key(held.name):
+            newest[folder.parent.name] = folder
+    return [newest[name] for name in sorted(newest)]
+
+
+def verify(folder: Path, encoders_dir: Path) -> Bundle:
+    """Check a bundle against its certificate, byte for byte; BundleError names the line that failed."""
+    model = read_document(folder / "model.json", ModelDocument)
+    encoder_path = encoders_dir / model.encoder.name / "encoder.onnx"
+    encoder = read_document(encoder_path.with_name("encoder.json"), EncoderDocument)
+    certificate = read_document(folder / "certificate.json", CertificateDocument)
+    if (model.name, model.version) != (folder.parent.name, folder.name):
+        raise BundleError(
+            f"model.json names {model.name} {model.version}, its folder is {folder.parent.name}/{folder.name}"
+        )
+    head_path = folder / "head.onnx"
+    for path in (head_path, encoder_path):
+        if not path.is_file():
+            raise BundleError(f"{path.name} is missing in {path.parent}; export the bundle again")
+    head_sha256, encoder_sha256 = file_sha256(head_path), file_sha256(encoder_path)
+    subjects = certificate.subjects
+    for what, proven, found in (
+        ("head.onnx", subjects.head_onnx, head_sha256),
+        ("head_sha256 of model.json", model.head_sha256, head_sha256),
+        ("encoder.onnx", subjects.encoder_onnx, encoder_sha256),
+        ("encoder.sha256 of model.json", model.encoder.sha256, encoder_sha256),
+        ("sha256 of encoder.json", encoder.sha256, encoder_sha256),
+        ("model.json", subjects.model_json, canonical_sha256(model)),
+        ("encoder.json", subjects.encoder_json, canonical_sha256(encoder)),
+    ):
+        if proven != found:
+            raise BundleError(
+                f"{what} does not match the certificate: {proven[:12]}… was proven, {found[:12]}… is there; "
+                "export the bundle again"
+            )
+    failing = certificate.failing()
+    if failing or not certificate.passed or not certificate.rows:
+        raise BundleError(f"the certificate failed: {failing[0] if failing else 'it proves nothing'}")
+    return Bundle(model, encoder, certificate, head_path, encoder_path)
+
+
+def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:
+    return tuple((1, int(part)) if part.isdigit() else (0, part) for part in re.split(r"[._-]", version))

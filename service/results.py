@@ -1,0 +1,89 @@
+"""What a prediction is: one set of types for the HTTP API, jobs and the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ModelName(_Result):
+    """The model that answered."""
+
+    name: str
+    version: str
+    task: str
+    sha256: str = Field(description="SHA-256 of canonical model.json, which holds the hashes of both graphs.")
+
+
+class LabelScore(_Result):
+    """A label and its score in [0, 1]."""
+
+    label: str
+    score: float
+
+
+class Segment(_Result):
+    """A run of the timeline with one best label; its score is the mean over the run."""
+
+    start_seconds: float
+    end_seconds: float
+    label: str
+    score: float
+
+
+class Receipt(_Result):
+    """The temporal receipt: which frames of which file were seen, and by what."""
+
+    sha256: str = Field(description="SHA-256 of the file.")
+    duration_seconds: float = Field(description="From the first frame walked to the end of the last one.")
+    width: int = Field(description="Pixels, upright.")
+    height: int = Field(description="Pixels, upright.")
+    codec: str
+    rotation_degrees: int = Field(description="Clockwise turn that was applied.")
+    time_base: str = Field(description="`pts`, or `nominal` where timestamps were unusable.")
+    frames_walked: int
+    frames_used: int = Field(description="Frames that went through the encoder.")
+    frames_repeated: int = Field(description="Ticks served by a frame that served one before.")
+    frames_dropped: int = Field(description="Sampled frames that could not be decoded.")
+    first_seconds: float = Field(description="Timestamp of the first frame used.")
+    last_seconds: float = Field(description="Timestamp of the last frame used.")
+    sample_fps: float
+    spec_sha256: str
+    runtime: str
+    precision: str
+
+
+class Timing(_Result):
+    """Busy time of each stage for this request, milliseconds; stages overlap, so they needn't add up to `total`."""
+
+    upload: float
+    probe: float
+    decode: float
+    queue: float
+    encode: float
+    head: float
+    post: float
+    total: float
+
+
+class Prediction(_Result):
+    """The answer for one clip and one model."""
+
+    request_id: str
+    model: ModelName
+    predictions: list[LabelScore] = Field(description="Best labels over the whole clip: the mean over its windows.")
+    segments: list[Segment] = Field(description="Merged windows; one segment when the clip is no longer than a window.")
+    receipt: Receipt
+    timing_ms: Timing
+    warnings: list[str]
+
+    model_config = ConfigDict(frozen=True, json_schema_extra=lambda schema: schema.update(examples=[EXAMPLE]))
+
+
+# A real answer, made by `make example` from tests/assets; tests/service/api/test_docs.py compares it with a live one.
+EXAMPLE: dict[str, Any] = {}

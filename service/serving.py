@@ -1,0 +1,136 @@
+"""The models in memory: verify, load and warm up in the background; predict in a bounded pool of threads."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnxruntime as ort
+
+from service.bundle import EncoderDocument
+from service.engine.batcher import Features, FrameBatcher, Frames
+from service.engine.heads import Head
+from service.engine.sessions import choose_runtime, open_session
+from service.errors import NotReady, ReelserveError
+from service.metrics import BATCH_FRAMES, MODELS_LOADED
+from service.pipeline import ClipRequest, LoadedModel, predict
+from service.registry import Bundle, Registry
+from service.results import Prediction
+from service.settings import Settings
+from service.video.decode import DecodeLimits
+
+log = logging.getLogger(__name__)
+
+
+class Serving:
+    """One process's models. `start` returns at once; `readiness` says when predictions are answered."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.registry = Registry(settings.models_dir, settings.default_model)
+        self.models: dict[str, LoadedModel] = {}
+        self.pool = ThreadPoolExecutor(settings.max_clips_in_progress, thread_name_prefix="clip")
+        self._limits = DecodeLimits(settings.max_frame_pixels, settings.max_frames_walked)
+        self._batchers: dict[str, FrameBatcher] = {}
+        self._problem: str | None = "models are being verified, loaded and warmed up"
+
+    def start(self) -> None:
+        """Load in a background thread: the server answers /livez meanwhile."""
+        threading.Thread(target=self._load_and_report, name="load", daemon=True).start()
+
+    def load(self) -> None:
+        """Verify, load and warm up every bundle; raises what is wrong."""
+        self.registry.scan()
+        for name, bundle in self.registry.bundles.items():
+            self.models[name] = self._load(bundle)
+            log.info("loaded %s %s on %s", name, bundle.model.version, self.models[name].runtime)
+        for refused in self.registry.refused.values():
+            log.warning("refused %s %s: %s", refused.name, refused.version, refused.reason)
+        MODELS_LOADED.set(len(self.models))
+        # What lives for good is left out of collections: a full one stalled answers by 100–220 ms.
+        gc.collect()
+        gc.freeze()
+        self._problem = self._standing_problem()
+
+    def close(self) -> None:
+        """Finish what runs and end the threads."""
+        self.pool.shutdown(wait=True)
+        for batcher in self._batchers.values():
+            batcher.close()
+
+    def problem(self) -> str | None:
+        """Why the service is not ready; None when it is."""
+        return self._problem
+
+    def waiting_frames(self) -> int:
+        """Frames that wait for an encoder."""
+        return sum(batcher.waiting_frames() for batcher in self._batchers.values())
+
+    def model(self, name: str | None) -> LoadedModel:
+        """A loaded model. Raises NotReady while loading, and the registry's errors."""
+        bundle = self.registry.get(name) if self.models or self._problem is None else None
+        if bundle is None or bundle.model.name not in self.models:
+            raise NotReady(self._problem or "the model is not loaded")
+        return self.models[bundle.model.name]
+
+    def predict(self, request: ClipRequest, model: LoadedModel) -> Prediction:
+        """Answer for one clip; blocks."""
+        return predict(request, model, self._limits)
+
+    def _load_and_report(self) -> None:
+        try:
+            self.load()
+        except ReelserveError as error:
+            self._problem = error.detail
+            log.error("not ready: %s", error.detail)
+        except Exception as error:  # whatever a runtime raises: said on /readyz, and in the log in full
+            self._problem = f"loading failed: {error}"
+            log.exception("loading failed")
+
+    def _standing_problem(self) -> str | None:
+        """Refused models that someone counts on make the service unready."""
+        default = self.settings.default_model
+        if not self.models:
+            reasons = "; ".join(f"{r.name}: {r.reason}" for r in self.registry.refused.values())
+            return f"no model can be served from {self.settings.models_dir}: {reasons or 'no bundle is there'}"
+        if default in self.registry.refused:
+            return f"default_model {default} is refused: {self.registry.refused[default].reason}"
+        if default is not None and default not in self.models:
+            return f"default_model {default} is not in {self.settings.models_dir}"
+        return None
+
+    def _load(self, bundle: Bundle) -> LoadedModel:
+        runtime = choose_runtime(self.settings.runtime, bundle.certificate)
+        key = f"{bundle.encoder.sha256}/{runtime}"  # heads on one encoder share it
+        if key not in self._batchers:
+            sessions = [open_session(bundle.encoder_path, runtime) for _ in range(self.settings.encoder_sessions)]
+            encoders = [_encoder(session) for session in sessions]
+            for encode in encoders:
+                _warm_up(encode, bundle.encoder, self.settings.encode_batch_frames)
+            self._batchers[key] = FrameBatcher(
+                encoders,
+                bundle.encoder.feature_size,
+                max_batch_frames=self.settings.encode_batch_frames,
+                max_queue_frames=self.settings.encode_queue_frames,
+                observe=BATCH_FRAMES.observe,
+            )
+        head = Head(open_session(bundle.head_path, runtime), bundle.model)
+        head.scores([np.zeros((bundle.model.spec.window_frames or 1, bundle.encoder.feature_size), np.float32)])
+        return LoadedModel(bundle.model, bundle.sha256, head, self._batchers[key], runtime, "fp32")
+
+
+def _encoder(session: ort.InferenceSession) -> Callable[[Frames], Features]:
+    def encode(frames: Frames) -> Features:
+        features: Features = session.run(["features"], {"frames": frames})[0]
+        return features
+
+    return encode
+
+
+def _warm_up(encode: Callable[[Frames], Features], encoder: EncoderDocument, max_batch_frames: int) -> None:
+    for size in {1, max_batch_frames}:
+        encode(np.zeros((size, encoder.frame_height, encoder.frame_width, 3), np.uint8))

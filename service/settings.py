@@ -1,0 +1,91 @@
+"""Every knob. Priority: command line > environment (`REELSERVE_<NAME>`) > file (`REELSERVE_CONFIG`, TOML) > default."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG_VARIABLE = "REELSERVE_CONFIG"
+MIB = 1024 * 1024
+
+
+def available_cores() -> int:
+    """Cores this process may use: its CPU affinity, and the cgroup v2 quota where there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
+
+
+class Settings(BaseSettings):
+    """Unit in the name, one line of documentation each."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="REELSERVE_", extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all."""
+    port: int = Field(default=3000, ge=1, le=65535, validation_alias=AliasChoices("port", "REELSERVE_PORT", "PORT"))
+    """TCP port to listen on (also the plain variable PORT)."""
+    models_dir: Path = ROOT / "models" / "zoo"
+    """Folder where bundles are found."""
+    default_model: str | None = None
+    """Model of requests that name none; not needed when there is only one."""
+    runtime: Literal["auto", "cpu", "cuda"] = "auto"
+    """ONNX Runtime provider; auto: CUDA where it is present and the bundle's certificate has a row for it."""
+    max_upload_bytes: int = Field(default=256 * MIB, ge=1)
+    """Largest video, bytes; beyond it 413 too_large."""
+    spool_dir: Path = Path(tempfile.gettempdir()) / "reelserve-spool"
+    """Folder of uploads in flight; emptied at start."""
+    spool_quota_bytes: int = Field(default=2048 * MIB, ge=1)
+    """Sum of all uploads in flight, bytes; beyond it 503 spool_full."""
+    max_requests_in_flight: int = Field(default=64, ge=1)
+    """Predictions received, waiting or running at once; beyond it 503 overloaded."""
+    max_clips_in_progress: int = Field(default_factory=lambda: 2 * available_cores(), ge=1)
+    """Clips that decode and encode at once; the others wait in their spool files."""
+    encoder_sessions: int = Field(default_factory=available_cores, ge=1)
+    """Encoder sessions, one thread each; on a CPU one a core is fastest."""
+    encode_batch_frames: int = Field(default=8, ge=1, le=256)
+    """Most frames of one encoder batch, of as many clips as it takes; small stays in a CPU's cache."""
+    encode_queue_frames: int = Field(default=256, ge=1)
+    """Frames that may wait for the encoder; decoding waits when it is full."""
+    max_frame_pixels: int = Field(default=4096 * 2304, ge=1)
+    """Largest width x height of a video; beyond it 413 too_many_pixels."""
+    max_frames_walked: int = Field(default=1_000_000, ge=1)
+    """Most frames of a video; beyond it 413 too_many_frames."""
+    shutdown_seconds: int = Field(default=30, ge=1)
+    """On SIGTERM, requests in flight may take this long to end."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Level of the service's own log."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the signature is pydantic-settings')
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Add the TOML file below the environment."""
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        if file := os.environ.get(CONFIG_VARIABLE):
+            if not Path(file).is_file():
+                raise FileNotFoundError(f"{CONFIG_VARIABLE} names {file}, which is not a file")
+            sources.append(TomlConfigSettingsSource(settings_cls, toml_file=file))
+        return tuple(sources)
+
+    def to_environment(self) -> dict[str, str]:
+        """The same settings as environment variables, for the worker process."""
+        return {
+            f"REELSERVE_{name.upper()}": str(value) for name, value in self.model_dump().items() if value is not None
+        }

@@ -1,0 +1,123 @@
+"""The spool: uploads in flight, on disk, under a quota; each file is deleted when its request ends."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from service.errors import DiskFull, SpoolFull, TooLarge
+from service.metrics import SPOOL_BYTES
+
+_PREFIX = "clip-"
+
+
+class Spool:
+    """A folder with a byte quota over all files in it. One process owns it."""
+
+    def __init__(self, folder: Path, quota_bytes: int, max_file_bytes: int) -> None:
+        self.folder = folder
+        self.quota_bytes = quota_bytes
+        self.max_file_bytes = max_file_bytes
+        self._used = 0
+        self._lock = threading.Lock()
+
+    def sweep(self) -> None:
+        """Create the folder (mode 0700) and delete what a killed process left in it."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in self.folder.glob(f"{_PREFIX}*"):
+            left.unlink(missing_ok=True)
+
+    def open(self) -> SpoolFile:
+        """A new empty file; use it as a context manager."""
+        return SpoolFile(self)
+
+    def check_announced(self, num_bytes: int) -> None:
+        """Refuse by Content-Length, before a byte is read. Raises TooLarge, SpoolFull."""
+        self._check_file(num_bytes)
+        if self._used + num_bytes > self.quota_bytes:
+            raise self._full(num_bytes)
+
+    def reserve(self, num_bytes: int) -> None:
+        """Count bytes about to be written. Raises SpoolFull."""
+        with self._lock:
+            if self._used + num_bytes > self.quota_bytes:
+                raise self._full(num_bytes)
+            self._used += num_bytes
+            SPOOL_BYTES.set(self._used)
+
+    def release(self, num_bytes: int) -> None:
+        """Give counted bytes back."""
+        with self._lock:
+            self._used -= num_bytes
+            SPOOL_BYTES.set(self._used)
+
+    def _check_file(self, num_bytes: int) -> None:
+        if num_bytes > self.max_file_bytes:
+            raise TooLarge(
+                f"the upload has more than {self.max_file_bytes} bytes; send a shorter or smaller clip, or raise "
+                "max_upload_bytes",
+                value=num_bytes,
+                limit=self.max_file_bytes,
+            )
+
+    def _full(self, num_bytes: int) -> SpoolFull:
+        return SpoolFull(
+            f"uploads in flight hold {self._used} of {self.quota_bytes} bytes, {num_bytes} more do not fit; try again "
+            "later, or raise spool_quota_bytes",
+            value=self._used + num_bytes,
+            limit=self.quota_bytes,
+        )
+
+
+class SpoolFile:
+    """One upload: written once, hashed on the way, deleted on exit whatever happened."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._digest = hashlib.sha256()
+        self.num_bytes = 0
+        try:
+            descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=spool.folder)
+        except OSError as error:
+            raise _disk_full(error, spool.folder) from error
+        self.path = Path(name)
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append; blocks. Raises TooLarge, SpoolFull, DiskFull."""
+        self._spool._check_file(self.num_bytes + len(data))
+        self._spool.reserve(len(data))
+        self.num_bytes += len(data)
+        self._digest.update(data)
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise _disk_full(error, self._spool.folder) from error
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written, hex."""
+        return self._digest.hexdigest()
+
+    def __enter__(self) -> SpoolFile:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+        self._spool.release(self.num_bytes)
+
+
+def _disk_full(error: OSError, folder: Path) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"no space is left for uploads in {folder}; free some, or set spool_dir to a larger disk")
+    return error

@@ -1,0 +1,1 @@
+"""Benchmarks: run by hand or by CI, never collected by pytest."""

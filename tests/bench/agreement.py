@@ -1,0 +1,55 @@
+"""Served against trained: the HTTP answer for every test clip beside the PyTorch checkpoint's own score.
+
+Both decode for themselves; the checkpoint runs unfolded in PyTorch. Run:
+`python -m tests.bench agreement CHECKPOINT MANIFEST SPLIT`.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+
+from models.checkpoint import Checkpoint
+from models.dataset import read
+from models.features import extract
+from models.windowed import clip_scores, windowed
+from tests.server import running_server
+
+
+def served(url: str, path: Path, labels: tuple[str, ...]) -> NDArray[np.float64]:
+    """Scores by label over HTTP."""
+    content = path.read_bytes()
+    headers = {"Content-Type": "video/mp4"}
+    answer = httpx.post(url, content=content, params={"top_k": len(labels)}, headers=headers, timeout=120)
+    answer.raise_for_status()
+    scores = {line["label"]: line["score"] for line in answer.json()["predictions"]}
+    return np.array([scores[label] for label in labels])
+
+
+def main(checkpoint_path: str, manifest: str, split: str) -> None:
+    """Print agreement, largest difference and accuracy."""
+    checkpoint = Checkpoint.load(Path(checkpoint_path))
+    clips = [clip for clip in read(Path(manifest), split) if clip.split == "test"]
+    with running_server({}) as server, ThreadPoolExecutor(4) as pool:
+        url = f"{server.url}/v1/predict"
+        answers = list(
+            track(pool.map(lambda clip: served(url, clip.path, checkpoint.labels), clips), "serving", total=len(clips))
+        )
+    encoder, head = checkpoint.encoder(), checkpoint.head()
+    agreed, right, worst = 0, 0, 0.0
+    for clip, answer in track(zip(clips, answers, strict=True), "PyTorch", total=len(clips)):
+        features = extract(clip.path, encoder, checkpoint.spec)
+        with torch.inference_mode():
+            wanted = clip_scores(head, windowed([features], [0], checkpoint.spec))[0]
+        agreed += int(answer.argmax() == wanted.argmax())
+        right += int(checkpoint.labels[int(answer.argmax())] == clip.label)
+        worst = max(worst, float(np.abs(answer - wanted).max()))
+    print(f"{len(clips)} test clips of {split}: top-1 agreement {agreed / len(clips):.2%}")
+    print(f"largest score difference: {worst:.2g}")
+    print(f"accuracy over HTTP: {right / len(clips):.2%}")
