@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -115,6 +116,9 @@ def _settings(cli_args: list[str] | None = None) -> Settings:
             _cli_prog_name="python -m service serve",
             _cli_kebab_case=True,
         )
+    except (FileNotFoundError, tomllib.TOMLDecodeError) as error:
+        err.print(f"[red]settings[/]: {error}", soft_wrap=True)
+        raise typer.Exit(2) from error
     except ValidationError as error:
         for problem in error.errors():
             name = ".".join(map(str, problem["loc"]))

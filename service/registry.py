@@ -67,7 +67,7 @@ class Registry:
         if name is None:
             name = self.default_model
         if name is None:
-            known = sorted(self.bundles)
+            known = sorted(self.bundles) or sorted(self.refused)
             if len(known) != 1:
                 raise BadParameter(f"name a model: there are {len(known)} ({', '.join(known) or 'none'})")
             name = known[0]
@@ -129,4 +129,5 @@ def verify(folder: Path, encoders_dir: Path) -> Bundle:
 
 
 def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:
-    return tuple((1, int(part)) if part.isdigit() else (0, part) for part in re.split(r"[._-]", version))
+    parts = re.split(r"[._-]", version)
+    return (*((2, int(part)) if part.isdigit() else (0, part) for part in parts), (1, 0))

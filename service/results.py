@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -81,9 +79,3 @@ class Prediction(_Result):
     receipt: Receipt
     timing_ms: Timing
     warnings: list[str]
-
-    model_config = ConfigDict(frozen=True, json_schema_extra=lambda schema: schema.update(examples=[EXAMPLE]))
-
-
-# A real answer, made by `make example` from tests/assets; tests/service/api/test_docs.py compares it with a live one.
-EXAMPLE: dict[str, Any] = {}

@@ -36,6 +36,7 @@ class Serving:
         self.pool = ThreadPoolExecutor(settings.max_clips_in_progress, thread_name_prefix="clip")
         self._limits = DecodeLimits(settings.max_frame_pixels, settings.max_frames_walked)
         self._batchers: dict[str, FrameBatcher] = {}
+        self._loaded = False
         self._problem: str | None = "models are being verified, loaded and warmed up"
 
     def start(self) -> None:
@@ -55,6 +56,7 @@ class Serving:
         gc.collect()
         gc.freeze()
         self._problem = self._standing_problem()
+        self._loaded = True
 
     def close(self) -> None:
         """Finish what runs and end the threads."""
@@ -72,9 +74,10 @@ class Serving:
 
     def model(self, name: str | None) -> LoadedModel:
         """A loaded model. Raises NotReady while loading, and the registry's errors."""
-        bundle = self.registry.get(name) if self.models or self._problem is None else None
-        if bundle is None or bundle.model.name not in self.models:
-            raise NotReady(self._problem or "the model is not loaded")
+        nothing_found = not self.registry.bundles and not self.registry.refused
+        if not self._loaded or nothing_found:
+            raise NotReady(self._problem or "no model is loaded")
+        bundle = self.registry.get(name)
         return self.models[bundle.model.name]
 
     def predict(self, request: ClipRequest, model: LoadedModel) -> Prediction:

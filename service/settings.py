@@ -34,7 +34,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all."""
-    port: int = Field(default=3000, ge=1, le=65535, validation_alias=AliasChoices("port", "REELSERVE_PORT", "PORT"))
+    port: int = Field(default=3000, ge=1, le=65535, validation_alias=AliasChoices("REELSERVE_PORT", "PORT", "port"))
     """TCP port to listen on (also the plain variable PORT)."""
     models_dir: Path = ROOT / "models" / "zoo"
     """Folder where bundles are found."""

@@ -60,8 +60,7 @@ async def drain(request: Request) -> None:
     `Expect: 100-continue` and was not told to continue sends nothing.
     """
     body: Body = request.scope["state"].get("body") or Body(request)
-    length = request.headers.get("content-length")
-    if body.ended or length == "0" or (length is None and "transfer-encoding" not in request.headers):
+    if body.ended or _has_no_body(request):
         return
     if not body.started and request.headers.get("expect", "").lower() == "100-continue":
         return
@@ -94,7 +93,7 @@ async def receive_video(request: Request, spool: Spool, file: SpoolFile) -> None
         _check_announced(request, spool, slack=0)
         async for piece in body.pieces():
             await asyncio.to_thread(file.write, piece)
-    elif not content_type and request.headers.get("content-length", "0") == "0":
+    elif not content_type and _has_no_body(request):
         raise NoFile(f"the request has no body; send the clip: curl -F {FIELD}=@clip.mp4 URL")
     else:
         raise UnsupportedUpload(
@@ -104,6 +103,10 @@ async def receive_video(request: Request, spool: Spool, file: SpoolFile) -> None
         )
     if file.num_bytes == 0:
         raise EmptyFile("the video has 0 bytes; send the whole file", value=0)
+
+
+def _has_no_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
 
 
 def _check_announced(request: Request, spool: Spool, slack: int) -> None:

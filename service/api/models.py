@@ -7,6 +7,7 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
+from service.api.examples import example
 from service.api.problems import PROBLEM_RESPONSES
 from service.bundle import CertificateDocument, ModelDocument
 from service.serving import Serving
@@ -45,7 +46,7 @@ class ModelDetail(BaseModel):
     certificate: CertificateDocument
 
 
-@router.get("/v1/models", summary="List models")
+@router.get("/v1/models", summary="List models", responses={200: {"content": {"application/json": example("models")}}})
 async def list_models(request: Request) -> ModelList:
     """Models by name. A refused one has a `reason`: a missing or failed certificate, other bytes than were proven."""
     serving: Serving = request.app.state.serving

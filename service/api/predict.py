@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.api.body import FIELD, receive_video
+from service.api.examples import example
 from service.api.problems import PROBLEM_RESPONSES, request_id_of
 from service.errors import Overloaded
 from service.metrics import IN_FLIGHT, STAGE_SECONDS
@@ -58,7 +59,7 @@ class PredictQuery(BaseModel):
 @router.post(
     "/v1/predict",
     response_model=Prediction,
-    responses=PROBLEM_RESPONSES,
+    responses=PROBLEM_RESPONSES | {200: {"content": {"application/json": example("predict")}}},
     openapi_extra={"requestBody": _REQUEST_BODY},
     summary="Classify a clip",
 )

@@ -11,8 +11,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from service.api.body import drain
+from service.api.examples import example
 from service.errors import BadParameter, ReelserveError
 from service.metrics import ERRORS
 
@@ -34,7 +36,10 @@ class Problem(BaseModel):
 
 
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": text, "content": {MEDIA_TYPE: {}}}
+    status: {
+        "description": text,
+        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema(), **example(f"problem {status}")}},
+    }
     for status, text in {
         400: "no_file, empty_file, malformed_upload, bad_parameter",
         404: "unknown_model, model_refused",
@@ -52,6 +57,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ReelserveError, _ours)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -100,6 +106,11 @@ async def _http(request: Request, error: Exception) -> Response:
         detail=f"{request.method} {request.url.path}: {error.detail}; see /docs",
     )  # fmt: skip
     return JSONResponse(problem.model_dump(exclude_none=True), status.value, error.headers, MEDIA_TYPE)
+
+
+async def _gone(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    """Nobody reads it; 499 (nginx) stands in the metrics."""
+    return Response(status_code=499)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

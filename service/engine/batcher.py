@@ -29,7 +29,7 @@ class Encoded:
     encode_seconds: float
 
 
-@dataclass
+@dataclass(eq=False)
 class _Chunk:
     frames: Frames
     features: Features

@@ -6,6 +6,7 @@ Both decode for themselves; the checkpoint runs unfolded in PyTorch. Run:
 
 from __future__ import annotations
 
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from models.checkpoint import Checkpoint
 from models.dataset import read
 from models.features import extract
 from models.windowed import clip_scores, windowed
-from tests.server import running_server
+from tests.server import serve
 
 
 def served(url: str, path: Path, labels: tuple[str, ...]) -> NDArray[np.float64]:
@@ -36,7 +37,11 @@ def main(checkpoint_path: str, manifest: str, split: str) -> None:
     """Print agreement, largest difference and accuracy."""
     checkpoint = Checkpoint.load(Path(checkpoint_path))
     clips = [clip for clip in read(Path(manifest), split) if clip.split == "test"]
-    with running_server({}) as server, ThreadPoolExecutor(4) as pool:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serve(Path(folder), default_model=checkpoint.name) as server,
+        ThreadPoolExecutor(4) as pool,
+    ):
         url = f"{server.url}/v1/predict"
         answers = list(
             track(pool.map(lambda clip: served(url, clip.path, checkpoint.labels), clips), "serving", total=len(clips))

@@ -19,7 +19,7 @@ import httpx
 import psutil
 
 from tests.real_clips import real_clip
-from tests.server import running_server
+from tests.server import serve
 
 MEGABYTE = 1_000_000
 PADDED_BYTES = 500 * MEGABYTE
@@ -97,12 +97,12 @@ def main() -> None:
     clip = real_clip("bikes.mp4")
     with tempfile.TemporaryDirectory() as folder:
         padded = pad(clip, Path(folder) / "padded.mp4", PADDED_BYTES)
-        with running_server({"REELSERVE_MAX_UPLOAD_BYTES": str(1 << 30)}) as server:
+        with serve(Path(folder), max_upload_bytes=1 << 30) as server:
             url = f"{server.url}/v1/predict"
             for _ in range(5):  # arenas and caches are at their working size before the measurement
                 send(url, clip, multipart=True).raise_for_status()
             for name, multipart in (("multipart", True), ("raw", False)):
-                watch = Watch(server.process.pid, server.url)
+                watch = Watch(server.pid, server.url)
                 before = watch.resident_bytes()
                 with watch.watching():
                     answer = send(url, padded, multipart=multipart)

@@ -1,0 +1,95 @@
+"""Bundles for tests: sealed ones whose graphs are a few bytes, and copies of the trained one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from service.bundle import (
+    CertificateDocument,
+    CertificateRow,
+    EncoderDocument,
+    EncoderReference,
+    ModelDocument,
+    StateTensor,
+    Subjects,
+    canonical_sha256,
+    file_sha256,
+    read_document,
+    write_document,
+)
+from service.registry import newest_versions
+from service.video.spec import ClipSpec
+from tests.server import ROOT
+
+ZOO = ROOT / "models" / "zoo"
+SPEC = ClipSpec(sample_fps=4, frame_height=32, frame_width=32, window_frames=8, stride_frames=4)
+ROW = CertificateRow(
+    check="largest difference", runtime="onnxruntime-cpu", precision="fp32", measured=1e-6, limit=1e-4,
+    comparison="at most", cases=10, passed=True,
+)  # fmt: skip
+
+
+def sealed(models_dir: Path, name: str = "tiny", version: str = "1", rows: tuple[CertificateRow, ...] = (ROW,)) -> Path:
+    """Write a bundle that verifies; its graphs are text, as nothing loads them. Returns the version's folder."""
+    folder, encoder_folder = models_dir / name / version, models_dir / "encoders" / "tiny-encoder"
+    folder.mkdir(parents=True)
+    encoder_folder.mkdir(parents=True, exist_ok=True)
+    (folder / "head.onnx").write_bytes(f"head of {name} {version}".encode())
+    (encoder_folder / "encoder.onnx").write_bytes(b"encoder")
+    encoder_sha256 = file_sha256(encoder_folder / "encoder.onnx")
+    encoder = EncoderDocument(
+        name="tiny-encoder", sha256=encoder_sha256, frame_height=32, frame_width=32, feature_size=4, opset=17,
+        exporter="none", source="tests", licence="Apache-2.0",
+    )  # fmt: skip
+    write_document(encoder_folder / "encoder.json", encoder)
+    model = ModelDocument(
+        name=name, version=version, task="clip", labels=("cat", "dog", "fish"), score="softmax", spec=SPEC,
+        encoder=EncoderReference(name="tiny-encoder", sha256=encoder_sha256),
+        head_sha256=file_sha256(folder / "head.onnx"), state=(StateTensor(name="hidden", size=2),),
+        training={"seed": 0}, created="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+    write_document(folder / "model.json", model)
+    _seal(folder, model, encoder, rows)
+    return folder
+
+
+def copy_of_the_zoo(models_dir: Path, name: str) -> Path:
+    """The trained model under another name, sealed anew; returns the version's folder."""
+    [source] = [folder for folder in newest_versions(ZOO) if folder.parent.name == "actions-lstm"]
+    shutil.copytree(ZOO / "encoders", models_dir / "encoders", dirs_exist_ok=True)
+    folder = Path(shutil.copytree(source, models_dir / name / source.name))
+    model = read_document(folder / "model.json", ModelDocument).model_copy(update={"name": name})
+    encoder = read_document(models_dir / "encoders" / model.encoder.name / "encoder.json", EncoderDocument)
+    write_document(folder / "model.json", model)
+    _seal(folder, model, encoder, read_document(folder / "certificate.json", CertificateDocument).rows)
+    return folder
+
+
+def flip_a_byte(path: Path) -> None:
+    """Turn over the middle byte of a file."""
+    blob = bytearray(path.read_bytes())
+    blob[len(blob) // 2] ^= 0xFF
+    path.write_bytes(blob)
+
+
+def swap_labels(folder: Path) -> None:
+    """Exchange the first two labels of model.json, which breaks no schema."""
+    document = json.loads((folder / "model.json").read_text())
+    document["labels"][:2] = reversed(document["labels"][:2])
+    (folder / "model.json").write_text(json.dumps(document))
+
+
+def _seal(folder: Path, model: ModelDocument, encoder: EncoderDocument, rows: tuple[CertificateRow, ...]) -> None:
+    subjects = Subjects(
+        encoder_onnx=encoder.sha256,
+        head_onnx=model.head_sha256,
+        model_json=canonical_sha256(model),
+        encoder_json=canonical_sha256(encoder),
+    )
+    passed = all(row.passed for row in rows)
+    write_document(
+        folder / "certificate.json",
+        CertificateDocument(passed=passed, subjects=subjects, versions={"onnxruntime": "1"}, rows=rows),
+    )

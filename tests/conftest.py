@@ -1,0 +1,59 @@
+"""Fixtures that many tests share: one server and one set of clips a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from service.bundle import ModelDocument, read_document
+from service.registry import newest_versions
+from tests.drawn import Drawn, draw
+from tests.server import MIB, ROOT, Server, serve
+
+ZOO = ROOT / "models" / "zoo"
+MODEL = "actions-lstm"
+
+MAX_UPLOAD_BYTES = 4 * MIB
+SPOOL_QUOTA_BYTES = 6 * MIB
+MAX_REQUESTS_IN_FLIGHT = 12
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the zoo, ready, with limits that a test can reach."""
+    with serve(
+        tmp_path_factory.mktemp("server"),
+        default_model=MODEL,
+        max_upload_bytes=MAX_UPLOAD_BYTES,
+        spool_quota_bytes=SPOOL_QUOTA_BYTES,
+        max_requests_in_flight=MAX_REQUESTS_IN_FLIGHT,
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    """A client of the shared server."""
+    with server.client() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def document() -> ModelDocument:
+    """model.json of the shared server's model."""
+    [folder] = [folder for folder in newest_versions(ZOO) if folder.parent.name == MODEL]
+    return read_document(folder / "model.json", ModelDocument)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    """50 frames at 25 a second: 2 s, shorter than a window."""
+    return draw(tmp_path_factory.mktemp("clips") / "short.mp4", b_frames=2)
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    """263 frames at 25 a second: 10.52 s, many windows and a remainder."""
+    return draw(tmp_path_factory.mktemp("clips") / "long.mp4", num_frames=263, width=160, height=120)

@@ -1,0 +1,156 @@
+"""`python -m service`: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from service.bundle import ModelDocument
+from service.cli import app
+from service.settings import Settings
+from tests.bundles import sealed
+from tests.conftest import MODEL
+from tests.drawn import Drawn
+from tests.server import ROOT, environment
+
+
+def run(*arguments: object, **variables: object) -> Result:
+    env = {"COLUMNS": "200"} | {f"REELSERVE_{name.upper()}": str(value) for name, value in variables.items()}
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env=env)
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    path = tmp_path / "broken.mp4"
+    path.write_text("This is not a video.")
+    return path
+
+
+def test_predict_prints_a_table(clip: Drawn, document: ModelDocument, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.cli.out", Console(width=400))
+    result = run("predict", clip.path, "--top-k", 2)
+    assert result.exit_code == 0, result.output
+    best = json.loads(run("predict", clip.path, "--json").stdout)
+    assert f"{MODEL} {document.version}" in result.stdout
+    for line in best["predictions"][:2]:
+        assert line["label"] in result.stdout
+        assert f"{line['score']:.3f}" in result.stdout
+    assert best["predictions"][2]["label"] not in result.stdout
+    assert f"{best['receipt']['frames_used']} of 50" in result.stdout
+
+
+def test_predict_json_is_one_object_a_line(clip: Drawn, long_clip: Drawn) -> None:
+    result = run("predict", clip.path, long_clip.path, "--json", "--top-k", 1)
+    assert result.exit_code == 0
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["file"] for line in lines] == [str(clip.path), str(long_clip.path)]
+    assert [len(line["predictions"]) for line in lines] == [1, 1]
+
+
+def test_a_bad_file_stops_nothing_and_is_told(clip: Drawn, broken: Path) -> None:
+    missing = broken.with_name("missing.mp4")
+    empty = broken.with_name("empty.mp4")
+    empty.touch()
+    result = run("predict", "--json", missing, broken, empty, broken.parent, clip.path)
+    assert result.exit_code == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    codes = [line.get("code") for line in lines]
+    assert codes == ["not_a_video", "not_a_video", "empty_file", "not_a_video", None]
+    assert lines[0]["detail"] == f"{missing} is not a file"
+    assert "4 of 5 files failed" in result.stderr
+
+
+def test_a_bad_file_in_the_table(clip: Drawn, broken: Path) -> None:
+    result = run("predict", broken, clip.path)
+    assert result.exit_code == 1
+    assert "not_a_video" in result.stdout
+    assert "1 of 2 files failed" in result.stderr
+
+
+def test_an_unknown_model(clip: Drawn) -> None:
+    result = run("predict", clip.path, "--model", "no-such")
+    assert result.exit_code == 2
+    assert "unknown_model" in result.stderr
+    assert MODEL in result.stderr
+
+
+def test_a_folder_without_models(clip: Drawn, tmp_path: Path) -> None:
+    result = run("predict", clip.path, models_dir=tmp_path)
+    assert result.exit_code == 2
+    assert "not_ready" in result.stderr
+    assert "no bundle is there" in result.stderr
+    result = run("predict", clip.path, models_dir=tmp_path / "none")
+    assert result.exit_code == 2
+    assert "bad_bundle" in result.stderr
+
+
+def test_a_refused_model(clip: Drawn, tmp_path: Path) -> None:
+    (sealed(tmp_path, "torn") / "certificate.json").unlink()
+    result = run("predict", clip.path, "--model", "torn", models_dir=tmp_path)
+    assert result.exit_code == 2
+    assert "certificate.json is missing" in result.stderr
+
+
+def test_a_wrong_setting_is_named(clip: Drawn) -> None:
+    result = run("predict", clip.path, runtime="tpu")
+    assert result.exit_code == 2
+    assert "setting runtime" in result.stderr
+    assert "'tpu'" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["predict"], ["predict", "x.mp4", "--top-k", "0"], ["nonsense"]])
+def test_wrong_usage(arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def module(folder: Path, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "service", *arguments],
+        cwd=ROOT,
+        env=environment(folder, settings) | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_serve_help_lists_every_setting(tmp_path: Path) -> None:
+    result = module(tmp_path, "serve", "--help")
+    assert result.returncode == 0, result.stderr
+    text = " ".join(result.stdout.split())
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert field.description is not None
+        assert " ".join(field.description.split()) in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "99999"], "less than or equal to 65535 (got '99999')"),
+        (["--no-such-flag", "1"], "no-such-flag"),
+    ],
+)
+def test_serve_refuses_a_wrong_flag(tmp_path: Path, arguments: list[str], words: str) -> None:
+    result = module(tmp_path, "serve", *arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_configuration_file_is_told_in_a_line(clip: Drawn, tmp_path: Path) -> None:
+    result = run("predict", clip.path, config=tmp_path / "none.toml")
+    assert result.exit_code == 2
+    assert "none.toml" in result.stderr
+
+
+def test_help_names_the_commands(tmp_path: Path) -> None:
+    result = module(tmp_path, "--help")
+    assert result.returncode == 0
+    assert {"serve", "predict"} <= set(result.stdout.split())

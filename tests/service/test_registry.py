@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.bundle import CertificateDocument, ModelDocument, canonical_sha256, read_document, write_document
+from service.errors import BadParameter, BundleError, ModelRefused, UnknownModel
+from service.registry import Registry, newest_versions, verify
+from service.serving import Serving
+from service.settings import Settings
+from tests.bundles import ROW, ZOO, copy_of_the_zoo, flip_a_byte, sealed, swap_labels
+
+
+def scanned(models_dir: Path, default_model: str | None = None) -> Registry:
+    registry = Registry(models_dir, default_model)
+    registry.scan()
+    return registry
+
+
+def test_a_sealed_bundle_is_served(tmp_path: Path) -> None:
+    folder = sealed(tmp_path)
+    bundle = scanned(tmp_path).get("tiny")
+    assert bundle.head_path == folder / "head.onnx"
+    assert bundle.encoder_path == tmp_path / "encoders" / "tiny-encoder" / "encoder.onnx"
+    assert bundle.sha256 == canonical_sha256(read_document(folder / "model.json", ModelDocument))
+
+
+def test_the_bundles_that_ship_are_sealed() -> None:
+    registry = scanned(ZOO)
+    assert "actions-lstm" in registry.bundles
+    assert registry.refused == {}
+
+
+def flip(name: str) -> Callable[[Path], None]:
+    return lambda folder: flip_a_byte(folder / name)
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def change_encoder(folder: Path) -> None:
+    path = folder / "../../encoders/tiny-encoder/encoder.json"
+    path.write_text(path.read_text().replace("Apache-2.0", "MIT"))
+
+
+def rename(folder: Path) -> None:
+    folder.rename(folder.with_name("2"))
+
+
+def reseal(**update: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "certificate.json"
+        write_document(path, read_document(path, CertificateDocument).model_copy(update=update))
+
+    return change
+
+
+_FAILED = ROW.model_copy(update={"measured": 0.5, "passed": False})
+_ENCODER = "../../encoders/tiny-encoder/"
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (flip("head.onnx"), "head.onnx does not match"),
+        (flip(_ENCODER + "encoder.onnx"), "encoder.onnx does not match"),
+        (swap_labels, "model.json does not match"),
+        (change_encoder, "encoder.json does not match"),
+        (remove("head.onnx"), "head.onnx is missing"),
+        (remove("certificate.json"), "certificate.json is missing"),
+        (remove(_ENCODER + "encoder.onnx"), "encoder.onnx is missing"),
+        (remove(_ENCODER + "encoder.json"), "encoder.json is missing"),
+        (rename, "model.json names tiny 1, its folder is tiny/2"),
+        (reseal(rows=(ROW, _FAILED)), "the certificate failed: largest difference (onnxruntime-cpu, fp32): 0.5"),
+        (reseal(passed=False), "the certificate failed"),
+        (reseal(rows=()), "it proves nothing"),
+    ],
+    ids=[
+        "head", "encoder", "label", "encoder-json", "no-head", "no-certificate", "no-encoder", "no-encoder-json",
+        "renamed", "failed-row", "failed", "no-rows",
+    ],
+)  # fmt: skip
+def test_a_broken_seal_is_refused_with_the_reason(tmp_path: Path, damage: Callable[[Path], None], reason: str) -> None:
+    damage(sealed(tmp_path))
+    registry = scanned(tmp_path)
+    assert registry.bundles == {}
+    assert reason in registry.refused["tiny"].reason
+    with pytest.raises(ModelRefused) as caught:
+        registry.get("tiny")
+    assert reason in caught.value.detail
+    assert caught.value.detail.startswith("model tiny ")
+
+
+def test_every_byte_counts(tmp_path: Path) -> None:
+    """Whatever byte of whatever file but the certificate is turned over, the bundle is refused."""
+    folder = sealed(tmp_path)
+    encoders = tmp_path / "encoders"
+    names = ("head.onnx", _ENCODER + "encoder.onnx")
+    for path in ((folder / name).resolve() for name in names):
+        whole = path.read_bytes()
+        for at in range(len(whole)):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with pytest.raises(BundleError, match="does not match"):
+                verify(folder, encoders)
+        path.write_bytes(whole)
+    verify(folder, encoders)
+
+
+def test_one_bad_bundle_leaves_the_others(tmp_path: Path) -> None:
+    sealed(tmp_path, "good")
+    flip_a_byte(sealed(tmp_path, "bad") / "head.onnx")
+    registry = scanned(tmp_path)
+    assert (list(registry.bundles), list(registry.refused)) == (["good"], ["bad"])
+
+
+def test_names(tmp_path: Path) -> None:
+    sealed(tmp_path, "cats")
+    assert scanned(tmp_path).get(None).model.name == "cats", "the only one needs no name"
+    sealed(tmp_path, "dogs")
+    with pytest.raises(BadParameter, match=r"there are 2 \(cats, dogs\)"):
+        scanned(tmp_path).get(None)
+    assert scanned(tmp_path, "dogs").get(None).model.name == "dogs"
+    with pytest.raises(UnknownModel, match="'fish'; there are: cats, dogs"):
+        scanned(tmp_path).get("fish")
+    with pytest.raises(UnknownModel, match="'fish'"):
+        scanned(tmp_path, "fish").get(None)
+
+
+@pytest.mark.parametrize(
+    ("versions", "newest"),
+    [
+        (("1", "2", "10"), "10"),
+        (("1.9", "1.10", "1.2"), "1.10"),
+        (("2026-01-31", "2026-02-01", "2025-12-31"), "2026-02-01"),
+        (("1", "1.1"), "1.1"),
+        (("2", "2-rc1", "10-rc2"), "10-rc2"),
+    ],
+)
+def test_the_newest_version_is_served(tmp_path: Path, versions: tuple[str, ...], newest: str) -> None:
+    for version in versions:
+        sealed(tmp_path, version=version)
+    assert [folder.name for folder in newest_versions(tmp_path)] == [newest]
+    assert scanned(tmp_path).get("tiny").model.version == newest
+
+
+def test_a_release_is_newer_than_its_candidate(tmp_path: Path) -> None:
+    for version in ("2", "2-rc1"):
+        sealed(tmp_path, version=version)
+    assert [folder.name for folder in newest_versions(tmp_path)] == ["2"]
+
+
+def test_a_folder_without_bundles(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing here")
+    registry = scanned(tmp_path)
+    assert (registry.bundles, registry.refused) == ({}, {})
+    with pytest.raises(BadParameter, match="there are 0"):
+        registry.get(None)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="REELSERVE_MODELS_DIR"):
+        scanned(tmp_path / "nowhere")
+
+
+def test_the_only_model_refused_is_told_as_such(tmp_path: Path) -> None:
+    swap_labels(copy_of_the_zoo(tmp_path, "swapped"))
+    serving = Serving(Settings(models_dir=tmp_path, default_model="swapped"))
+    serving.load()
+    try:
+        assert "model.json does not match" in (serving.problem() or "")
+        with pytest.raises(ModelRefused, match=r"model\.json does not match"):
+            serving.model("swapped")
+    finally:
+        serving.close()

@@ -1,0 +1,135 @@
+"""Priority: command line > environment > file > default."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings, available_cores
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("REELSERVE_") or name == "PORT":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty configuration file, in use."""
+    path = tmp_path / "reelserve.toml"
+    path.touch()
+    monkeypatch.setenv("REELSERVE_CONFIG", str(path))
+    return path
+
+
+def from_command_line(*arguments: str) -> Settings:
+    return Settings(_cli_parse_args=list(arguments), _cli_kebab_case=True)
+
+
+def test_command_line_over_environment_over_file_over_default(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert from_command_line().max_upload_bytes == 256 * 1024 * 1024
+    toml.write_text("max_upload_bytes = 1000\n")
+    assert from_command_line().max_upload_bytes == 1000
+    monkeypatch.setenv("REELSERVE_MAX_UPLOAD_BYTES", "2000")
+    assert from_command_line().max_upload_bytes == 2000
+    assert from_command_line("--max-upload-bytes", "3000").max_upload_bytes == 3000
+
+
+def test_each_layer_adds_to_the_others(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml.write_text('default_model = "from-file"\n')
+    monkeypatch.setenv("REELSERVE_LOG_LEVEL", "DEBUG")
+    settings = from_command_line("--host", "0.0.0.0")  # noqa: S104
+    assert (settings.default_model, settings.log_level) == ("from-file", "DEBUG")
+    assert settings.host == "0.0.0.0"  # noqa: S104
+
+
+def test_port_by_any_of_its_names(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert from_command_line().port == 3000
+    toml.write_text("port = 1001\n")
+    assert from_command_line().port == 1001
+    monkeypatch.setenv("PORT", "1002")
+    assert from_command_line().port == 1002
+    assert from_command_line("--port", "1003").port == 1003
+    assert Settings(port=1004).port == 1004
+
+
+def test_our_own_name_for_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REELSERVE_PORT", "1001")
+    assert from_command_line().port == 1001
+    assert from_command_line("--port", "1003").port == 1003
+
+
+def test_our_own_name_for_the_port_is_the_stronger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REELSERVE_PORT", "1001")
+    monkeypatch.setenv("PORT", "1002")
+    assert from_command_line().port == 1001
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "0"),
+        ("port", "65536"),
+        ("port", "http"),
+        ("max_upload_bytes", "0"),
+        ("spool_quota_bytes", "-1"),
+        ("max_requests_in_flight", "0"),
+        ("encode_batch_frames", "257"),
+        ("runtime", "tpu"),
+        ("log_level", "chatty"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"REELSERVE_{name.upper()}", value)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert [problem["input"] for problem in caught.value.errors()] == [value]
+    assert name in str(caught.value).lower()
+
+
+def test_an_unknown_name_in_the_file_is_refused(toml: Path) -> None:
+    toml.write_text("max_uplod_bytes = 1\n")
+    with pytest.raises(ValidationError, match="max_uplod_bytes"):
+        Settings()
+
+
+def test_a_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REELSERVE_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(FileNotFoundError, match=r"REELSERVE_CONFIG names .*none\.toml"):
+        Settings()
+
+
+def test_settings_survive_the_way_to_the_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = from_command_line("--models-dir", str(tmp_path), "--encode-batch-frames", "3", "--log-level", "ERROR")
+    for name, value in settings.to_environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == settings
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_documented_in_one_line(name: str) -> None:
+    description = Settings.model_fields[name].description
+    assert description
+    assert "\n" not in description
+    assert description.endswith((".", ")."))
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_a_number_has_its_unit_in_its_name(name: str) -> None:
+    counts = ("bytes", "frames", "pixels", "seconds", "sessions", "in_flight", "in_progress", "walked", "port")
+    if Settings.model_fields[name].annotation in (int, float):
+        assert name.endswith(counts)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_there_is_a_core() -> None:
+    assert 1 <= available_cores() <= len(os.sched_getaffinity(0))
