@@ -10,7 +10,7 @@ DEV := .venv
 BOOT := .venv-boot
 
 help: ## print this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 serve: $(SERVE)/.ready ## install what serving needs and start on PORT (3000) with the bundled model
 	PORT=$(PORT) $(SERVE)/bin/python -m service serve
@@ -33,11 +33,14 @@ lint: $(DEV)/.ready ## ruff and mypy
 bench: $(DEV)/.ready ## the benchmarks of tests/bench
 	$(DEV)/bin/python -m tests.bench
 
-train: $(DEV)/.ready ## train actions-lstm: make train DATA=manifest.csv SPLIT=split1
+train: needs-data $(DEV)/.ready ## train actions-lstm: make train DATA=manifest.csv SPLIT=split1
 	$(DEV)/bin/python -m models train --data $(DATA) --split $(or $(SPLIT),split) --out runs/actions-lstm.pt
 
-export: $(DEV)/.ready ## export runs/actions-lstm.pt, proven on clips: make export DATA=manifest.csv
+export: needs-data $(DEV)/.ready ## export runs/actions-lstm.pt, proven on clips: make export DATA=manifest.csv
 	$(DEV)/bin/python -m export runs/actions-lstm.pt --out models/zoo --clips $(DATA)
+
+needs-data:
+	@test -n "$(DATA)" || { echo "name the clips: make $(MAKECMDGOALS) DATA=manifest.csv (or a folder with one folder a class)"; exit 2; }
 
 lock: $(BOOT)/.ready ## compile requirements/*.txt from pyproject.toml
 	$(BOOT)/bin/python requirements/compile.py
@@ -62,5 +65,6 @@ $(DEV)/.ready: requirements/dev.txt $(BOOT)/.ready
 	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python $(DEV)/bin/python requirements/dev.txt
 	@touch $@
 
-.PHONY: help serve install-serve env test test-fast lint bench train export lock clean
+
+.PHONY: needs-data help serve install-serve env test test-fast lint bench train export lock clean
 .DEFAULT_GOAL := help

@@ -17,6 +17,8 @@ def write_card(bundle: Path) -> Path:
     certificate = read_document(bundle / "certificate.json", CertificateDocument)
     encoder = read_document(bundle.parents[1] / "encoders" / model.encoder.name / "encoder.json", EncoderDocument)
     sections = [_head(model, encoder)]
+    if (bundle / "confusion.csv").exists():
+        sections.append("Confusion on the test part: [table](confusion.csv), [picture](confusion.png).")
     if study := _read(bundle / "study.json"):
         sections.append(_study(study))
     if cost := _read(bundle / "cost.json"):
