@@ -11,8 +11,8 @@ from http.client import HTTPConnection, HTTPException
 
 
 def main() -> int:
-    """Ask the port that the service listens on; `REELSERVE_HOST` is all interfaces here, so loopback will do."""
-    port = os.environ.get("PORT") or os.environ.get("REELSERVE_PORT") or "3000"
+    """Ask the port that service/settings.py would choose; the image listens on all, so loopback will do."""
+    port = os.environ.get("REELSERVE_PORT") or os.environ.get("PORT") or "3000"
     connection = HTTPConnection(f"127.0.0.1:{port}", timeout=4)
     try:
         connection.request("GET", "/readyz")

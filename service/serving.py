@@ -110,12 +110,11 @@ class Serving:
         runtime = choose_runtime(self.settings.runtime, bundle.certificate)
         key = f"{bundle.encoder.sha256}/{runtime}"  # heads on one encoder share it
         if key not in self._batchers:
-            sessions = [open_session(bundle.encoder_path, runtime) for _ in range(self.settings.encoder_sessions)]
-            encoders = [_encoder(session) for session in sessions]
-            for encode in encoders:
-                _warm_up(encode, bundle.encoder, self.settings.encode_batch_frames)
+            # One session for all threads: a run takes the caller's thread, and the memory is not there twice.
+            encode = _encoder(open_session(bundle.encoder_path, runtime))
+            _warm_up(encode, bundle.encoder, self.settings.encode_batch_frames)
             self._batchers[key] = FrameBatcher(
-                encoders,
+                [encode] * self.settings.encoder_threads,
                 bundle.encoder.feature_size,
                 max_batch_frames=self.settings.encode_batch_frames,
                 max_queue_frames=self.settings.encode_queue_frames,

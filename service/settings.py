@@ -12,17 +12,22 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG_VARIABLE = "REELSERVE_CONFIG"
+CGROUP = Path("/sys/fs/cgroup")
 MIB = 1024 * 1024
 
 
 def available_cores() -> int:
-    """Cores this process may use: its CPU affinity, and the cgroup v2 quota where there is one."""
+    """Cores this process may use: its CPU affinity, and the quota of cgroup v2 or v1 where there is one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            words = " ".join((CGROUP / file).read_text(encoding="ascii") for file in files).split()
+            quota, period = int(words[0]), int(words[1])
+        except (OSError, ValueError, IndexError):  # no such cgroup, or `max`: no quota
+            continue
+        if quota > 0:
+            return max(1, min(cores, round(quota / period)))
+    return cores
 
 
 class Settings(BaseSettings):
@@ -52,10 +57,10 @@ class Settings(BaseSettings):
     """Predictions received, waiting or running at once; beyond it 503 overloaded."""
     max_clips_in_progress: int = Field(default_factory=lambda: 2 * available_cores(), ge=1)
     """Clips that decode and encode at once; the others wait in their spool files."""
-    encoder_sessions: int = Field(default_factory=available_cores, ge=1)
-    """Encoder sessions, one thread each; on a CPU one a core is fastest."""
-    encode_batch_frames: int = Field(default=8, ge=1, le=256)
-    """Most frames of one encoder batch, of as many clips as it takes; small stays in a CPU's cache."""
+    encoder_threads: int = Field(default_factory=available_cores, ge=1)
+    """Threads that run encoder batches, each one batch at a time; on a CPU one a core is fastest."""
+    encode_batch_frames: int = Field(default=4, ge=1, le=256)
+    """Most frames of one encoder batch, of as many clips as it takes; small stays in a CPU's cache and memory."""
     encode_queue_frames: int = Field(default=256, ge=1)
     """Frames that may wait for the encoder; decoding waits when it is full."""
     max_frame_pixels: int = Field(default=4096 * 2304, ge=1)

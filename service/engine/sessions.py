@@ -37,7 +37,8 @@ def choose_runtime(wanted: Literal["auto", "cpu", "cuda"], certificate: Certific
 def open_session(path: Path, runtime: Runtime, num_threads: int = 1) -> ort.InferenceSession:
     """A session that runs wholly on one provider, without spinning threads.
 
-    Small batches on one thread a session, a session a core, beat one session of many threads on a CPU.
+    Small batches, one thread each, a thread a core, beat large batches on many threads on a CPU. `run` may be
+    called from many threads at once.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads

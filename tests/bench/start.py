@@ -42,7 +42,13 @@ def free_port() -> int:
 def start_and_predict(folder: Path) -> float:
     """Run `make serve`, wait for /readyz, upload a clip, stop; seconds from the command to ready."""
     port = free_port()
-    environment = {**os.environ, "BENTOML_HOME": str(folder / "bentoml"), "REELSERVE_SPOOL_DIR": str(folder / "spool")}
+    environment = {
+        **os.environ,
+        "BENTOML_HOME": str(folder / "bentoml"),
+        "REELSERVE_SPOOL_DIR": str(folder / "spool"),
+        "UV_CACHE_DIR": str(folder / "uv"),  # a fresh machine has no cache
+        "PIP_NO_CACHE_DIR": "1",
+    }
     started = time.monotonic()
     command = ["make", "serve", f"PORT={port}"]
     server = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)

@@ -93,7 +93,7 @@ def wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes], log
 
 def test_holds_the_service_and_the_models_and_nothing_else(bento: Path) -> None:
     source = bento / "src"
-    assert {path.name for path in source.iterdir()} == {"bentofile.yaml", "service", "models"}
+    assert {path.name for path in source.iterdir()} == {"bentofile.yaml", "service", "models", "LICENSE", "NOTICE"}
     assert [path.name for path in (source / "models").iterdir()] == ["zoo"]
     assert not list(source.rglob("__pycache__"))
     for folder in ("service", "models/zoo"):

@@ -67,10 +67,15 @@ def healthcheck(**environment: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("variable", ["PORT", "REELSERVE_PORT"])
-def test_healthcheck_passes_when_ready(variable: str) -> None:
+@pytest.mark.parametrize("others", [{}, {"PORT": "1"}], ids=["alone", "over PORT"])
+def test_healthcheck_asks_reelserve_port(others: dict[str, str]) -> None:
     with readyz(200) as port:
-        assert healthcheck(**{variable: str(port)}).returncode == 0
+        assert healthcheck(REELSERVE_PORT=str(port), **others).returncode == 0
+
+
+def test_healthcheck_asks_port() -> None:
+    with readyz(200) as port:
+        assert healthcheck(PORT=str(port)).returncode == 0
 
 
 def test_healthcheck_fails_with_the_reason_when_not_ready() -> None:

@@ -121,7 +121,7 @@ def test_every_setting_is_documented_in_one_line(name: str) -> None:
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_a_number_has_its_unit_in_its_name(name: str) -> None:
-    counts = ("bytes", "frames", "pixels", "seconds", "sessions", "in_flight", "in_progress", "walked", "port")
+    counts = ("bytes", "frames", "pixels", "seconds", "threads", "in_flight", "in_progress", "walked", "port")
     if Settings.model_fields[name].annotation in (int, float):
         assert name.endswith(counts)
 
@@ -133,3 +133,25 @@ def test_settings_do_not_change() -> None:
 
 def test_there_is_a_core() -> None:
     assert 1 <= available_cores() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "20000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({}, 8),
+    ],
+)
+def test_the_cpu_quota_counts(
+    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr("service.settings.CGROUP", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    assert available_cores() == cores
