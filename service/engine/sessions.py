@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,8 @@ import onnxruntime as ort
 
 from service.bundle import CertificateDocument, Runtime
 from service.errors import NotReady
+
+log = logging.getLogger(__name__)
 
 _PROVIDERS: dict[str, str] = {"onnxruntime-cpu": "CPUExecutionProvider", "onnxruntime-cuda": "CUDAExecutionProvider"}
 
@@ -31,6 +34,8 @@ def choose_runtime(wanted: Literal["auto", "cpu", "cuda"], certificate: Certific
         return _proven("onnxruntime-cuda", certificate)
     if present and certificate.covers("onnxruntime-cuda", "fp32"):
         return "onnxruntime-cuda"
+    if present:
+        log.warning("a CUDA provider is here, but the certificate proves nothing for it: serving on the CPU")
     return _proven("onnxruntime-cpu", certificate)
 
 

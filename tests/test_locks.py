@@ -1,0 +1,52 @@
+"""The locks: which one `make serve` installs, what they hold, and that no address is in them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCKS = ("boot", "serve-cpu", "serve-gpu", "train", "dev", "bench")
+
+
+@pytest.mark.parametrize(
+    ("answer", "lock", "reason"),
+    [
+        ("echo 580.65.06", "serve-gpu", "driver 580.65.06"),
+        ("echo 581.1; echo 581.1", "serve-gpu", "driver 581.1"),
+        ("echo 570.124.06", "serve-cpu", "driver 570.124.06 is older than 580"),
+        ("echo no devices were found", "serve-cpu", "gave no driver version"),
+        ("exit 9", "serve-cpu", "gave no driver version"),
+        (None, "serve-cpu", "no nvidia-smi here"),
+    ],
+)
+def test_the_driver_decides(answer: str | None, lock: str, reason: str, tmp_path: Path) -> None:
+    if answer is not None:
+        command = tmp_path / "nvidia-smi"
+        command.write_text(f"#!/bin/sh\n{answer}\n")
+        command.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "requirements" / "choose.py")],
+        env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"requirements/{lock}.txt\n"
+    assert reason in done.stderr
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_pin_has_hashes_and_no_address(name: str) -> None:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    pins = re.split(r"\n(?=[a-z0-9])", text)
+    assert all("--hash=sha256:" in pin for pin in pins)
+    assert "://" not in text
+
+
+@pytest.mark.parametrize("name", ["serve-cpu", "serve-gpu", "bench"])
+def test_serving_installs_no_torch(name: str) -> None:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    assert not re.search(r"^(torch|triton)\b", text, re.MULTILINE)
+    assert re.search(r"^onnxruntime-gpu==" if name == "serve-gpu" else r"^onnxruntime==", text, re.MULTILINE)
