@@ -14,7 +14,7 @@ clip=$(realpath "$clip")
 cd "$(dirname "$0")/.."
 base=$(sed -nE 's/^FROM (\S+) AS base$/\1/p' docker/Dockerfile)
 uid=10001 memory_mib=512 tmp_mib=64 pids=256 stop_seconds=35
-# The service opens an encoder session a core: without this limit its memory would follow the host's cores.
+# The service encodes on every core: without this limit its memory would follow the host's cores.
 cpus=$(($(nproc) < 2 ? 1 : 2))
 image=localhost/reelserve-check:$$ container=reelserve-check-$$
 passed=0 failed=0 engine=none

@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 
 from export.bundle import ExportError, write_bundle
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, CheckpointError
 from models.dataset import VIDEO_SUFFIXES, DatasetError, read_manifest
 from service.bundle import CertificateRow
+from service.errors import ReelserveError
 
 console = Console()
 
@@ -20,7 +21,8 @@ def main(
     checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A checkpoint of `models train`.")],
     out: Annotated[Path, typer.Option(help="Folder of bundles.")] = Path("models/zoo"),
     clips: Annotated[
-        Path | None, typer.Option(exists=True, help="Real clips: a file, a folder, or a CSV manifest.")
+        Path | None,
+        typer.Option(exists=True, help="Real clips: a file, a folder or a CSV manifest; else those of the training."),
     ] = None,
     max_clips: Annotated[int, typer.Option(min=1, help="Prove on this many, evenly spread.")] = 24,
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
@@ -32,9 +34,11 @@ def main(
         console.print(f"{mark} {row.check}: {row.measured:.3g} ({row.comparison} {row.limit:g}, {row.cases} cases)")
 
     try:
-        found = find_clips(clips, max_clips) if clips else []
-        folder = write_bundle(Checkpoint.load(checkpoint), out, version, found, report)
-    except (ExportError, DatasetError) as error:
+        trained = Checkpoint.load(checkpoint)
+        source = clips or Path(trained.training.get("data_path", ""))
+        found = find_clips(source, max_clips) if source != Path() and source.exists() else []
+        folder = write_bundle(trained, out, version, found, report)
+    except (ExportError, DatasetError, CheckpointError, ReelserveError) as error:
         console.print(f"[red]{error}[/]", soft_wrap=True)
         raise typer.Exit(1) from error
     console.print(f"bundle: {folder}")

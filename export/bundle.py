@@ -1,8 +1,7 @@
-"""Write a bundle: graphs, documents and certificate, aside first, then moved into place as a whole."""
+"""Write a bundle: graphs, documents and certificate; aside first, and moved into place only when all is proven."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +24,9 @@ from service.bundle import (
     write_document,
 )
 
+# The curve is long, and the path of the data is of the machine that trained.
+_NOT_PUBLISHED = frozenset({"curve", "data_path"})
+
 
 class ExportError(Exception):
     """The bundle was not written; the message says why and what to do."""
@@ -42,7 +44,9 @@ def write_bundle(
     Nothing is written below `out` unless every check passes. An encoder of the same bytes is shared.
     """
     if not clips:
-        raise ExportError("the certificate is proven on real clips: name some with --clips")
+        raise ExportError(
+            "the certificate is proven on real clips, and those of the training are not here: name some with --clips"
+        )
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as folder:
         aside = Path(folder)
@@ -72,41 +76,43 @@ def write_bundle(
             spec=spec,
             state=state_tensors(checkpoint.head()),
             score="softmax",
-            training={name: value for name, value in checkpoint.training.items() if name != "curve"},
+            training={name: value for name, value in checkpoint.training.items() if name not in _NOT_PUBLISHED},
             created=checkpoint.training["created"],
         )
+        write_document(aside / "model.json", model)
+        write_document(aside / "encoder.json", encoder_document)
         rows = certify(checkpoint, model, head_path, encoder_path, clips, report)
         certificate = CertificateDocument(
             passed=all(row.passed for row in rows),
             subjects=Subjects(
                 encoder_onnx=encoder_document.sha256,
                 head_onnx=model.head_sha256,
-                model_json=canonical_sha256(model),
-                encoder_json=canonical_sha256(encoder_document),
+                model_json=canonical_sha256(aside / "model.json"),
+                encoder_json=canonical_sha256(aside / "encoder.json"),
             ),
             versions=versions(),
             rows=rows,
         )
         if not certificate.passed:
             raise ExportError("the certificate failed; nothing was written:\n  " + "\n  ".join(certificate.failing()))
-        write_document(aside / "model.json", model)
         write_document(aside / "certificate.json", certificate)
-        _place_encoder(encoder_path, encoder_document, out / "encoders" / encoder_document.name)
+        _place_encoder(aside, out / "encoders" / encoder_document.name)
         return _place_model(aside, out / checkpoint.name / version)
 
 
-def _place_encoder(graph: Path, document: EncoderDocument, folder: Path) -> None:
-    held = folder / "encoder.onnx"
-    if held.exists():
-        if hashlib.sha256(held.read_bytes()).hexdigest() != document.sha256:
+def _place_encoder(aside: Path, folder: Path) -> None:
+    """Move the encoder in; one that is there is shared, and must be the same to the byte."""
+    names = ("encoder.onnx", "encoder.json")
+    if (folder / "encoder.onnx").exists():
+        if any(file_sha256(folder / name) != file_sha256(aside / name) for name in names):
             raise ExportError(
                 f"{folder} holds another encoder (other weights or exporter) that other models may use; "
                 "export to an empty folder, or remove it and export those models again"
             )
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        graph.replace(held)
-    write_document(folder / "encoder.json", document)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.move(aside / name, folder / name)
 
 
 def _place_model(aside: Path, folder: Path) -> Path:

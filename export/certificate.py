@@ -6,6 +6,7 @@ The reference is the checkpoint itself, its batch norms unfolded; the head's in 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,20 +115,20 @@ def _prove_head(checkpoint: Checkpoint, model: ModelDocument, session: ort.Infer
                 torch.from_numpy(features).double(), torch.from_numpy(lengths), LSTMState.zeros(
                     batch, checkpoint.head_dims.hidden_size, torch.float64)
             )  # fmt: skip
-        worst["outputs"] = max(worst["outputs"], _difference(outputs, wanted.numpy()))
+        worst["outputs"] = max(worst["outputs"], difference(outputs, wanted.numpy()))
         for name, values in state.items():
             expected = getattr(wanted_state, name).numpy()
             relative = np.abs(values - expected) / np.maximum(1.0, np.abs(expected))
-            worst["state"] = max(worst["state"], float(relative.max()))
+            worst["state"] = max(worst["state"], difference(relative, np.zeros_like(relative)))
         agreed += int((outputs.argmax(1) == wanted.numpy().argmax(1)).sum())
         total += batch
         for row, length in enumerate(lengths):
             alone, _ = _run(session, model, features[row : row + 1, :length], lengths[row : row + 1])
-            worst["alone"] = max(worst["alone"], _difference(alone[0], outputs[row]))
+            worst["alone"] = max(worst["alone"], difference(alone[0], outputs[row]))
         dirty = features.copy()
         for row, length in enumerate(lengths):
             dirty[row, length:] = 1e3
-        worst["padding"] = max(worst["padding"], _difference(_run(session, model, dirty, lengths)[0], outputs))
+        worst["padding"] = max(worst["padding"], difference(_run(session, model, dirty, lengths)[0], outputs))
         worst["streaming"] = max(worst["streaming"], _streaming_difference(session, model, features))
     prove("head outputs, grid", worst["outputs"], len(cases))
     prove("head state, grid", worst["state"], len(cases))
@@ -160,7 +161,7 @@ def _streaming_difference(session: ort.InferenceSession, model: ModelDocument, f
         outputs, state = _run(session, model, chunk, np.full(batch, chunk.shape[1]), state)
         at += size
         if at >= time:
-            return _difference(outputs, whole)
+            return difference(outputs, whole)
     raise AssertionError("unreachable")
 
 
@@ -174,10 +175,10 @@ def _prove_encoder(checkpoint: Checkpoint, session: ort.InferenceSession, prove:
         frames[0] //= 8  # a dark frame among them
         features = session.run(["features"], {"frames": frames})[0]
         with torch.inference_mode():
-            worst = max(worst, _difference(features, reference(torch.from_numpy(frames)).numpy()))
+            worst = max(worst, difference(features, reference(torch.from_numpy(frames)).numpy()))
         for row in range(batch):
             single = session.run(["features"], {"frames": frames[row : row + 1]})[0]
-            alone = max(alone, _difference(single[0], features[row]))
+            alone = max(alone, difference(single[0], features[row]))
     prove("encoder features, random frames", worst, sum(FRAME_BATCHES))
     prove("encoder batch invariance", alone, sum(FRAME_BATCHES))
 
@@ -198,11 +199,13 @@ def _prove_clips(
                 rows.append(np.repeat(reference(torch.from_numpy(chunk.frames)).numpy(), chunk.ticks, axis=0))
         served = scorer.finish()[1].mean(axis=0)
         wanted = clip_scores(trained, windowed([np.concatenate(rows)], [0], checkpoint.spec))[0]
-        worst = max(worst, _difference(served, wanted))
+        worst = max(worst, difference(served, wanted))
         agreed += int(served.argmax() == wanted.argmax())
     prove("real clips, scores", worst, len(clips))
     prove("real clips, top-1", agreed / len(clips), len(clips))
 
 
-def _difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    return float(np.abs(a.astype(np.float64) - b).max())
+def difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Largest absolute difference; infinite where a number is not one, as `max` would lose a NaN."""
+    largest = float(np.abs(a.astype(np.float64) - b).max())
+    return largest if math.isfinite(largest) else math.inf

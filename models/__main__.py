@@ -100,6 +100,7 @@ def train(
         head_state=model.state_dict(),
         training={
             "data": data_name or data.name,
+            "data_path": str(data.resolve()),
             "split": split,
             "clips": {"train": len(parts.all_train.labels), "test": len(parts.test_clips)},
             "validation": f"{VALIDATION_FRACTION:.0%} of train's groups, seed {VALIDATION_SEED}",

@@ -68,7 +68,7 @@ def cut(
 
     all_train = [c for c in clips if c.split == "train"]
     train, validation = hold_out(all_train, validation_fraction, validation_seed)
-    test = [c for c in clips if c.split == "test" and str(c.path) in features]
+    test = [c for c in clips if c.split == "test"]
     return Parts(
         windows_of(train), windows_of(validation), windows_of(all_train), windows_of(test) if test else None, test
     )

@@ -23,7 +23,7 @@ def write_card(bundle: Path) -> Path:
         sections.append(_study(study))
     if cost := _read(bundle / "cost.json"):
         sections.append(_cost(cost, model))
-    sections += [_certificate(certificate), _limits(encoder)]
+    sections += [_certificate(certificate), _limits(bundle, encoder)]
     path = bundle / "MODEL_CARD.md"
     path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     return path
@@ -45,7 +45,7 @@ def _head(model: ModelDocument, encoder: EncoderDocument) -> str:
     windows = f"windows of {spec.window_frames} every {spec.stride_frames}"
     return f"""# {model.name} {model.version}
 
-Classifies a clip into one of {len(model.labels)} actions: {", ".join(model.labels)}.
+Classifies a clip as one of {len(model.labels)} labels: {", ".join(model.labels)}.
 
 | | |
 |---|---|
@@ -138,12 +138,8 @@ def _certificate(certificate: CertificateDocument) -> str:
     return "\n".join(lines)
 
 
-def _limits(encoder: EncoderDocument) -> str:
-    return f"""## Limits and licence
-
-The 12 classes are a subset of UCF101 (Soomro, Zamir, Shah 2012, CRCV-TR-12-01): short clips of one action, most of
-them recognisable from a single frame. Anything else gets one of the 12 labels all the same: there is no "none of
-them". Not for decisions about people.
-
-Encoder weights: {encoder.licence}. Head weights: Apache-2.0, trained on UCF101, whose authors state no licence:
-research use, cite it."""
+def _limits(bundle: Path, encoder: EncoderDocument) -> str:
+    """What its makers say of the model (notes.md beside it), and the encoder's licence."""
+    notes = bundle / "notes.md"
+    said = notes.read_text(encoding="utf-8").strip() + "\n\n" if notes.exists() else ""
+    return f"## Limits and licence\n\n{said}Encoder weights: {encoder.licence}."

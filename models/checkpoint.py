@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle  # only for the name of its error: weights_only loads no code
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +58,10 @@ class Checkpoint:
     @staticmethod
     def load(path: Path) -> Checkpoint:
         """Raises CheckpointError when the file is something else."""
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (KeyError, EOFError, RuntimeError, ValueError, struct.error, pickle.UnpicklingError) as error:
+            raise CheckpointError(f"{path} is not a Reelserve checkpoint: {type(error).__name__}") from error
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise CheckpointError(f"{path} is not a Reelserve checkpoint of format {_FORMAT}")
         return Checkpoint(

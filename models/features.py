@@ -49,7 +49,11 @@ class FeatureStore:
         if stored.exists():
             features: NDArray[np.float32] = np.load(stored, allow_pickle=False)
             return features
-        features = extract(path, self._network, self.spec)
+        try:
+            features = extract(path, self._network, self.spec)
+        except Exception as error:
+            error.add_note(f"clip: {path}")
+            raise
         aside = stored.with_suffix(f".{os.getpid()}.part")
         with aside.open("wb") as file:
             np.save(file, features, allow_pickle=False)

@@ -68,8 +68,8 @@ def fit(
     labels = train.window_labels
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, disable=not show_progress) as bar:
-        task = bar.add_task("epochs", total=stop_after or settings.epochs)
-        for epoch in range(1, (stop_after or settings.epochs) + 1):
+        task = bar.add_task("epochs", total=settings.epochs if stop_after is None else stop_after)
+        for epoch in range(1, (settings.epochs if stop_after is None else stop_after) + 1):
             model.train()
             total = 0.0
             order = torch.randperm(len(labels), generator=generator)
@@ -95,6 +95,8 @@ def fit(
             bar.update(task, advance=1, description=said)
             if validation is not None and epoch - result.best_epoch >= settings.patience:
                 break
+    if validation is not None and result.best_epoch == 0:
+        raise FloatingPointError("validation loss was never finite; lower the learning rate")
     model.load_state_dict(kept)
     model.eval()
     return result

@@ -43,7 +43,7 @@ class OwnPaths:
 @bentoml.service(
     name="video_service",
     workers=1,
-    # Counts the upload too; our own limits are per stage. BentoML refuses null.
+    # Counts the upload too; ours are upload_idle_seconds and upload_seconds. BentoML refuses null.
     traffic={"timeout": 24 * 3600},
     metrics={"enabled": False},  # its series are labelled by raw path; ours are at /metrics
 )
@@ -58,12 +58,11 @@ class VideoService:
             level=SETTINGS.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         logging.getLogger("service").setLevel(SETTINGS.log_level)
-        HTTP_APP.state.spool.sweep()
-        HTTP_APP.state.serving.start()
+        HTTP_APP.state.serving.start(prepare=HTTP_APP.state.spool.sweep)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
-        """Finish what runs."""
+        """After the grace of shutdown_seconds: what still runs stops between chunks."""
         HTTP_APP.state.serving.close()
 
     @bentoml.api  # type: ignore[untyped-decorator]

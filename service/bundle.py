@@ -120,9 +120,13 @@ class CertificateDocument(_Document):
 _D = TypeVar("_D", bound=BaseModel)
 
 
-def canonical_sha256(document: BaseModel) -> str:
-    """SHA-256 of canonical JSON: sorted keys, no white space, UTF-8."""
-    text = json.dumps(document.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def canonical_sha256(path: Path) -> str:
+    """SHA-256 of a JSON file in canonical form: sorted keys, no white space, UTF-8.
+
+    Of the file, not of the parsed document: a field that a later version adds must not break older seals.
+    """
+    content = json.loads(path.read_bytes())
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

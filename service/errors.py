@@ -8,6 +8,7 @@ ReelserveError 500 internal
 │   ├── MalformedUpload     400 malformed_upload
 │   ├── UnknownModel        404 unknown_model
 │   ├── ModelRefused        404 model_refused
+│   ├── UploadTimeout       408 upload_timeout
 │   ├── TooLarge            413 too_large
 │   └── UnsupportedUpload   415 unsupported_media_type
 ├── VideoError 422 bad_video
@@ -16,6 +17,7 @@ ReelserveError 500 internal
 │   ├── TooShort            422 too_short
 │   ├── TooManyPixels       413 too_many_pixels
 │   └── TooManyFrames       413 too_many_frames
+├── Cancelled               499 cancelled
 ├── NotReady                503 not_ready
 ├── Overloaded              503 overloaded
 ├── SpoolFull               503 spool_full
@@ -98,6 +100,14 @@ class ModelRefused(RequestError):
     title = "Model refused"
 
 
+class UploadTimeout(RequestError):
+    """The client sends nothing for `upload_idle_seconds`, or for longer than `upload_seconds` in all."""
+
+    status = 408
+    code = "upload_timeout"
+    title = "Upload timeout"
+
+
 class TooLarge(RequestError):
     """The body has more bytes than `max_upload_bytes`."""
 
@@ -152,11 +162,19 @@ class TooManyPixels(VideoError):
 
 
 class TooManyFrames(VideoError):
-    """The walk passed `max_frames_walked`."""
+    """The walk passed `max_frames_walked`, or the timestamps ask for more samples than `max_ticks`."""
 
     status = 413
     code = "too_many_frames"
     title = "Video too long"
+
+
+class Cancelled(ReelserveError):
+    """The client went away, or the service stops; nobody reads this (499 as nginx has it)."""
+
+    status = 499
+    code = "cancelled"
+    title = "Cancelled"
 
 
 class NotReady(ReelserveError):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from service.bundle import ModelDocument, Precision, Runtime
 from service.engine.batcher import Encoded, FrameBatcher
 from service.engine.heads import Head, WindowScorer
+from service.errors import Cancelled
 from service.results import LabelScore, ModelName, Prediction, Receipt, Segment, Timing
 from service.video.decode import ClipReader, DecodeLimits, FrameChunk
 from service.video.windows import Window, runs, timeline
@@ -24,6 +26,7 @@ from service.video.windows import Window, runs, timeline
 # Frames of one chunk, and chunks of one clip that may be decoded ahead of the encoder.
 _CHUNK_FRAMES = 8
 _CHUNKS_IN_FLIGHT = 2
+_PUSH_TICKS = 256
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,10 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """One file on disk and what is wanted of it. Times in seconds from the stream's start."""
+    """One file on disk and what is wanted of it. Times in seconds from the stream's start.
+
+    submitted: `time.perf_counter()` when the clip began to wait for a thread; cancelled: looked at between chunks.
+    """
 
     path: Path
     sha256: str
@@ -54,12 +60,14 @@ class ClipRequest:
     start_seconds: float = 0.0
     end_seconds: float = math.inf
     upload_seconds: float = 0.0
+    submitted: float | None = None
     request_id: str = ""
+    cancelled: threading.Event = field(default_factory=threading.Event)
 
 
-def predict(request: ClipRequest, model: LoadedModel, limits: DecodeLimits) -> Prediction:
-    """Answer for one clip; blocks. Raises the errors of `ClipReader`."""
-    watch = _Watch()
+def predict(request: ClipRequest, model: LoadedModel, limits: DecodeLimits, stopping: threading.Event) -> Prediction:
+    """Answer for one clip; blocks. Raises the errors of `ClipReader`, and Cancelled."""
+    watch = _Watch(request.submitted)
     spec = model.document.spec
     with watch.stage("probe"):
         reader = ClipReader(
@@ -69,6 +77,8 @@ def predict(request: ClipRequest, model: LoadedModel, limits: DecodeLimits) -> P
     in_flight: deque[tuple[Future[Encoded], NDArray[np.int64]]] = deque()
     with reader:
         for chunk in watch.each("decode", reader.chunks(_CHUNK_FRAMES)):
+            if request.cancelled.is_set() or stopping.is_set():
+                raise Cancelled("the client went away, or the service stops")
             if len(in_flight) == _CHUNKS_IN_FLIGHT:
                 _score_oldest(in_flight, scorer, watch)
             in_flight.append((model.batcher.submit(chunk.frames), chunk.ticks))
@@ -107,7 +117,9 @@ def _score_oldest(
     watch.add("queue", encoded.queue_seconds)
     watch.add("encode", encoded.encode_seconds)
     with watch.stage("head"):
-        scorer.push(np.repeat(encoded.features, ticks, axis=0))
+        rows = np.repeat(np.arange(len(ticks)), ticks)  # a frame of a slide show may serve very many ticks
+        for at in range(0, len(rows), _PUSH_TICKS):
+            scorer.push(encoded.features[rows[at : at + _PUSH_TICKS]])
 
 
 def _best(labels: tuple[str, ...], window_scores: NDArray[np.float32], top_k: int) -> list[LabelScore]:
@@ -138,9 +150,11 @@ def _segments(
 class _Watch:
     """Adds up the busy time of each stage."""
 
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
+    def __init__(self, submitted: float | None) -> None:
+        now = time.perf_counter()
+        self._started = now if submitted is None else submitted
         self._seconds = dict.fromkeys(("probe", "decode", "queue", "encode", "head", "post"), 0.0)
+        self.add("queue", now - self._started)  # for a thread; the encoder's queue comes on top
 
     def add(self, stage: str, seconds: float) -> None:
         self._seconds[stage] += seconds

@@ -19,18 +19,17 @@ from service.errors import BadParameter, BundleError, ModelRefused, UnknownModel
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle: its bytes are those that the certificate proves."""
+    """A verified bundle: its bytes are those that the certificate proves.
+
+    sha256: of canonical model.json, which holds the hashes of both graphs: the identity of what is served.
+    """
 
     model: ModelDocument
     encoder: EncoderDocument
     certificate: CertificateDocument
     head_path: Path
     encoder_path: Path
-
-    @property
-    def sha256(self) -> str:
-        """Of canonical model.json, which holds the hashes of both graphs: the identity of what is served."""
-        return canonical_sha256(self.model)
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,13 @@ class Registry:
                 self.bundles[name] = verify(folder, self.models_dir / "encoders")
             except BundleError as error:
                 self.refused[name] = RefusedBundle(name, version, error.detail)
+            except OSError as error:
+                self.refused[name] = RefusedBundle(name, version, f"{error.filename} can't be read: {error.strerror}")
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Take a verified bundle out: it can't be loaded here."""
+        bundle = self.bundles.pop(name)
+        self.refused[name] = RefusedBundle(name, bundle.model.version, reason)
 
     def get(self, name: str | None) -> Bundle:
         """The bundle of this name, or the default one. Raises UnknownModel, ModelRefused, BadParameter."""
@@ -114,8 +120,8 @@ def verify(folder: Path, encoders_dir: Path) -> Bundle:
         ("encoder.onnx", subjects.encoder_onnx, encoder_sha256),
         ("encoder.sha256 of model.json", model.encoder.sha256, encoder_sha256),
         ("sha256 of encoder.json", encoder.sha256, encoder_sha256),
-        ("model.json", subjects.model_json, canonical_sha256(model)),
-        ("encoder.json", subjects.encoder_json, canonical_sha256(encoder)),
+        ("model.json", subjects.model_json, canonical_sha256(folder / "model.json")),
+        ("encoder.json", subjects.encoder_json, canonical_sha256(encoder_path.with_name("encoder.json"))),
     ):
         if proven != found:
             raise BundleError(
@@ -125,7 +131,7 @@ def verify(folder: Path, encoders_dir: Path) -> Bundle:
     failing = certificate.failing()
     if failing or not certificate.passed or not certificate.rows:
         raise BundleError(f"the certificate failed: {failing[0] if failing else 'it proves nothing'}")
-    return Bundle(model, encoder, certificate, head_path, encoder_path)
+    return Bundle(model, encoder, certificate, head_path, encoder_path, subjects.model_json)
 
 
 def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:

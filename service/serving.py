@@ -34,21 +34,28 @@ class Serving:
         self.registry = Registry(settings.models_dir, settings.default_model)
         self.models: dict[str, LoadedModel] = {}
         self.pool = ThreadPoolExecutor(settings.max_clips_in_progress, thread_name_prefix="clip")
-        self._limits = DecodeLimits(settings.max_frame_pixels, settings.max_frames_walked)
+        self._limits = DecodeLimits(settings.max_frame_pixels, settings.max_frames_walked, settings.max_ticks)
         self._batchers: dict[str, FrameBatcher] = {}
         self._loaded = False
+        self.stopping = threading.Event()
         self._problem: str | None = "models are being verified, loaded and warmed up"
 
-    def start(self) -> None:
-        """Load in a background thread: the server answers /livez meanwhile."""
-        threading.Thread(target=self._load_and_report, name="load", daemon=True).start()
+    def start(self, prepare: Callable[[], None]) -> None:
+        """`prepare` and load in a background thread: the server answers /livez meanwhile."""
+        threading.Thread(target=self._load_and_report, args=(prepare,), name="load", daemon=True).start()
 
     def load(self) -> None:
         """Verify, load and warm up every bundle; raises what is wrong."""
         self.registry.scan()
-        for name, bundle in self.registry.bundles.items():
-            self.models[name] = self._load(bundle)
-            log.info("loaded %s %s on %s", name, bundle.model.version, self.models[name].runtime)
+        models: dict[str, LoadedModel] = {}
+        for name, bundle in list(self.registry.bundles.items()):
+            try:
+                models[name] = self._load(bundle)
+            except Exception as error:  # noqa: BLE001  (whatever a runtime raises fails this bundle alone)
+                self.registry.refuse(name, f"it does not load: {error}")
+                continue
+            log.info("loaded %s %s on %s", name, bundle.model.version, models[name].runtime)
+        self.models = models
         for refused in self.registry.refused.values():
             log.warning("refused %s %s: %s", refused.name, refused.version, refused.reason)
         MODELS_LOADED.set(len(self.models))
@@ -59,8 +66,9 @@ class Serving:
         self._loaded = True
 
     def close(self) -> None:
-        """Finish what runs and end the threads."""
-        self.pool.shutdown(wait=True)
+        """End the threads: clips still running stop between chunks."""
+        self.stopping.set()
+        self.pool.shutdown(wait=True, cancel_futures=True)
         for batcher in self._batchers.values():
             batcher.close()
 
@@ -82,10 +90,11 @@ class Serving:
 
     def predict(self, request: ClipRequest, model: LoadedModel) -> Prediction:
         """Answer for one clip; blocks."""
-        return predict(request, model, self._limits)
+        return predict(request, model, self._limits, self.stopping)
 
-    def _load_and_report(self) -> None:
+    def _load_and_report(self, prepare: Callable[[], None]) -> None:
         try:
+            prepare()
             self.load()
         except ReelserveError as error:
             self._problem = error.detail

@@ -67,6 +67,12 @@ class Settings(BaseSettings):
     """Largest width x height of a video; beyond it 413 too_many_pixels."""
     max_frames_walked: int = Field(default=1_000_000, ge=1)
     """Most frames of a video; beyond it 413 too_many_frames."""
+    max_ticks: int = Field(default=200_000, ge=1)
+    """Most samples of a video on its model's grid; beyond it 413 too_many_frames."""
+    upload_idle_seconds: int = Field(default=30, ge=1)
+    """A client that sends nothing for so long gets 408 upload_timeout."""
+    upload_seconds: int = Field(default=1800, ge=1)
+    """A whole upload may take so long; beyond it 408 upload_timeout."""
     shutdown_seconds: int = Field(default=30, ge=1)
     """On SIGTERM, requests in flight may take this long to end."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

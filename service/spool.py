@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import tempfile
@@ -27,23 +29,22 @@ class Spool:
         self._lock = threading.Lock()
 
     def sweep(self) -> None:
-        """Create the folder (mode 0700) and delete what a killed process left in it."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self.folder.glob(f"{_PREFIX}*"):
-            left.unlink(missing_ok=True)
+        """Create the folder (mode 0700), prove that it can be written, and delete what a killed process left in it.
+
+        Each file in use is locked by its process: a second service on the same folder loses nothing.
+        """
+        with self.open():
+            for left in self.folder.glob(f"{_PREFIX}*"):
+                with contextlib.suppress(FileNotFoundError, BlockingIOError), left.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    left.unlink()
 
     def open(self) -> SpoolFile:
         """A new empty file; use it as a context manager."""
         return SpoolFile(self)
 
-    def check_announced(self, num_bytes: int) -> None:
-        """Refuse by Content-Length, before a byte is read. Raises TooLarge, SpoolFull."""
-        self._check_file(num_bytes)
-        if self._used + num_bytes > self.quota_bytes:
-            raise self._full(num_bytes)
-
     def reserve(self, num_bytes: int) -> None:
-        """Count bytes about to be written. Raises SpoolFull."""
+        """Count bytes that are announced or about to be written. Raises SpoolFull."""
         with self._lock:
             if self._used + num_bytes > self.quota_bytes:
                 raise self._full(num_bytes)
@@ -56,7 +57,8 @@ class Spool:
             self._used -= num_bytes
             SPOOL_BYTES.set(self._used)
 
-    def _check_file(self, num_bytes: int) -> None:
+    def check_file(self, num_bytes: int) -> None:
+        """Raises TooLarge when one file has more than `max_file_bytes`."""
         if num_bytes > self.max_file_bytes:
             raise TooLarge(
                 f"the upload has more than {self.max_file_bytes} bytes; send a shorter or smaller clip, or raise "
@@ -81,17 +83,26 @@ class SpoolFile:
         self._spool = spool
         self._digest = hashlib.sha256()
         self.num_bytes = 0
+        self._reserved = 0
         try:
+            spool.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # a cleaner of /tmp may have been there
             descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=spool.folder)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise _disk_full(error, spool.folder) from error
         self.path = Path(name)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
 
+    def reserve(self, num_bytes: int) -> None:
+        """Take room for what Content-Length announces, before a byte is read. Raises TooLarge, SpoolFull."""
+        self._spool.check_file(num_bytes)
+        if num_bytes > self._reserved:
+            self._spool.reserve(num_bytes - self._reserved)
+            self._reserved = num_bytes
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append; blocks. Raises TooLarge, SpoolFull, DiskFull."""
-        self._spool._check_file(self.num_bytes + len(data))
-        self._spool.reserve(len(data))
+        self.reserve(self.num_bytes + len(data))
         self.num_bytes += len(data)
         self._digest.update(data)
         view = memoryview(data)
@@ -114,7 +125,7 @@ class SpoolFile:
     ) -> None:
         self._file.close()
         self.path.unlink(missing_ok=True)
-        self._spool.release(self.num_bytes)
+        self._spool.release(self._reserved)
 
 
 def _disk_full(error: OSError, folder: Path) -> Exception:

@@ -85,8 +85,8 @@ def _seal(folder: Path, model: ModelDocument, encoder: EncoderDocument, rows: tu
     subjects = Subjects(
         encoder_onnx=encoder.sha256,
         head_onnx=model.head_sha256,
-        model_json=canonical_sha256(model),
-        encoder_json=canonical_sha256(encoder),
+        model_json=canonical_sha256(folder / "model.json"),
+        encoder_json=canonical_sha256(folder.parents[1] / "encoders" / encoder.name / "encoder.json"),
     )
     passed = all(row.passed for row in rows)
     write_document(

@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:3000"
 
+DOCKER_RUN = "docker run --rm -p 3000:3000 --read-only --tmpfs /tmp:size=64m --memory 512m --cpus 2 reelserve"
+
 # Commands that are run elsewhere, and the line that runs them.
 ELSEWHERE = {
     "make serve": (".ci/run", "tests/bench/start.py"),
@@ -27,7 +29,7 @@ ELSEWHERE = {
     "make test": (".ci/run", "make test"),
     "make lint": (".ci/run", "make lint"),
     "docker build -f docker/Dockerfile -t reelserve .": ("docker/check.sh", "docker/Dockerfile"),
-    "docker run --rm -p 3000:3000 --read-only --tmpfs /tmp reelserve": ("docker/check.sh", "--read-only"),
+    DOCKER_RUN: ("docker/check.sh", "--read-only"),
 }
 
 

@@ -7,16 +7,19 @@ import time
 from collections.abc import AsyncIterator
 
 from fastapi import Request
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from service.errors import EmptyFile, MalformedUpload, NoFile, UnsupportedUpload
-from service.spool import Spool, SpoolFile
+from service.errors import EmptyFile, MalformedUpload, NoFile, UnsupportedUpload, UploadTimeout
+from service.settings import Settings
+from service.spool import SpoolFile
 
 FIELD = "video"
 _PIECE_BYTES = 1024 * 1024
-_MAX_PART_HEADER_BYTES = 16 * 1024
+_MAX_PARTS = 32
+# What may surround the file in a form: boundaries, headers, other fields.
+_FORM_BYTES = 64 * 1024
 _DRAIN_BYTES = 8 * 1024 * 1024
 _DRAIN_SECONDS = 1.0
 
@@ -30,16 +33,28 @@ class Body:
         self.ended = False
         request.scope["state"]["body"] = self
 
-    async def pieces(self) -> AsyncIterator[bytearray]:
-        """Pieces of about 1 MiB. Raises ClientDisconnect."""
+    async def pieces(self, idle_seconds: float, total_seconds: float) -> AsyncIterator[bytearray]:
+        """Pieces of about 1 MiB. Raises ClientDisconnect, UploadTimeout."""
         piece = bytearray()
+        until = time.monotonic() + total_seconds
         while not self.ended:
-            piece += await self.receive()
+            try:
+                piece += await asyncio.wait_for(self.receive(), min(idle_seconds, until - time.monotonic()))
+            except TimeoutError as error:
+                raise UploadTimeout(
+                    f"nothing came for {idle_seconds:g} s, or the upload took longer than {total_seconds:g} s; "
+                    "send faster, or raise upload_idle_seconds or upload_seconds"
+                ) from error
             if len(piece) >= _PIECE_BYTES:
                 yield piece
                 piece = bytearray()
         if piece:
             yield piece
+
+    async def disconnected(self) -> None:
+        """Returns when the client goes away; only after the end was reached."""
+        while (await self._request.receive())["type"] != "http.disconnect":
+            continue
 
     async def receive(self) -> bytes:
         """The next bytes as the server has them."""
@@ -72,26 +87,27 @@ async def drain(request: Request) -> None:
             return
 
 
-async def receive_video(request: Request, spool: Spool, file: SpoolFile) -> None:
-    """Write the request's video into `file`.
+async def receive_video(request: Request, file: SpoolFile, settings: Settings) -> Body:
+    """Write the request's video into `file`; returns the body, read to its end.
 
     multipart/form-data with a file in the field `video` (RFC 7578), or the raw bytes as `video/*` or
     `application/octet-stream`. Raises UnsupportedUpload, NoFile, EmptyFile, MalformedUpload, TooLarge,
-    SpoolFull, DiskFull, ClientDisconnect.
+    SpoolFull, DiskFull, UploadTimeout, ClientDisconnect.
     """
     content_type, options = parse_options_header(request.headers.get("content-type"))
     body = Body(request)
+    pieces = body.pieces(settings.upload_idle_seconds, settings.upload_seconds)
     if content_type == b"multipart/form-data":
         if not options.get(b"boundary"):
             raise MalformedUpload("multipart/form-data without a boundary; let your HTTP library set Content-Type")
         form = _Form(options[b"boundary"], file)
-        _check_announced(request, spool, slack=_MAX_PART_HEADER_BYTES)
-        async for piece in body.pieces():
+        file.reserve(_announced(request) - _FORM_BYTES)
+        async for piece in pieces:
             await asyncio.to_thread(form.feed, piece)
         form.finish()
     elif content_type.startswith(b"video/") or content_type == b"application/octet-stream":
-        _check_announced(request, spool, slack=0)
-        async for piece in body.pieces():
+        file.reserve(_announced(request))
+        async for piece in pieces:
             await asyncio.to_thread(file.write, piece)
     elif not content_type and _has_no_body(request):
         raise NoFile(f"the request has no body; send the clip: curl -F {FIELD}=@clip.mp4 URL")
@@ -103,17 +119,17 @@ async def receive_video(request: Request, spool: Spool, file: SpoolFile) -> None
         )
     if file.num_bytes == 0:
         raise EmptyFile("the video has 0 bytes; send the whole file", value=0)
+    return body
 
 
 def _has_no_body(request: Request) -> bool:
     return request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
 
 
-def _check_announced(request: Request, spool: Spool, slack: int) -> None:
-    """Refuse by Content-Length; `slack` for what surrounds the file in a form."""
+def _announced(request: Request) -> int:
+    """Bytes of the body by Content-Length; 0 where it says nothing."""
     length = request.headers.get("content-length", "")
-    if length.isdigit():
-        spool.check_announced(max(0, int(length) - slack))
+    return int(length) if length.isdecimal() else 0
 
 
 class _Form:
@@ -124,29 +140,35 @@ class _Form:
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._headers: dict[bytes, bytes] = {}
-        self._header_bytes = 0
         self._names: list[str] = []
         self._keeping = False
         self._found = False
         self._closed = False
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._part_begin,
-                "on_header_field": lambda data, start, end: self._header(self._header_name, data[start:end]),
-                "on_header_value": lambda data, start, end: self._header(self._header_value, data[start:end]),
-                "on_header_end": self._header_end,
-                "on_headers_finished": self._headers_finished,
-                "on_part_data": self._part_data,
-                "on_end": self._end,
-            },
-        )
+        self._other_bytes = 0
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._part_begin,
+                    "on_header_field": lambda data, start, end: self._header(self._header_name, data[start:end]),
+                    "on_header_value": lambda data, start, end: self._header(self._header_value, data[start:end]),
+                    "on_header_end": self._header_end,
+                    "on_headers_finished": self._headers_finished,
+                    "on_part_data": self._part_data,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:
+            raise MalformedUpload(f"the multipart boundary is refused: {error}") from error
 
     def feed(self, data: bytearray) -> None:
         """The next bytes of the body; blocks on the disk."""
+        if self._closed:  # an epilogue is allowed, and means nothing
+            self._count_other(len(data))
+            return
         try:
             self._parser.write(bytes(data))
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise MalformedUpload(f"the multipart body breaks RFC 7578: {error}") from error
 
     def finish(self) -> None:
@@ -159,14 +181,21 @@ class _Form:
 
     def _part_begin(self) -> None:
         self._headers.clear()
-        self._header_bytes = 0
         self._keeping = False
+        if len(self._names) == _MAX_PARTS:
+            raise MalformedUpload(f"the form has more than {_MAX_PARTS} parts; send the field {FIELD!r} alone")
 
     def _header(self, into: bytearray, data: bytes) -> None:
-        self._header_bytes += len(data)
-        if self._header_bytes > _MAX_PART_HEADER_BYTES:
-            raise MalformedUpload(f"a part's headers have more than {_MAX_PART_HEADER_BYTES} bytes")
+        self._count_other(len(data))
         into += data
+
+    def _count_other(self, num_bytes: int) -> None:
+        """What is not the video is bounded too: it is read and thrown away."""
+        self._other_bytes += num_bytes
+        if self._other_bytes > _FORM_BYTES:
+            raise MalformedUpload(
+                f"beside the field {FIELD!r} the form has more than {_FORM_BYTES} bytes; send that field alone"
+            )
 
     def _header_end(self) -> None:
         self._headers[bytes(self._header_name).lower()] = bytes(self._header_value)
@@ -189,6 +218,8 @@ class _Form:
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._keeping:
             self._file.write(memoryview(data)[start:end])
+        else:
+            self._count_other(end - start)
 
     def _end(self) -> None:
         self._closed = True

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.api.body import FIELD, receive_video
+from service.api.body import FIELD, Body, receive_video
 from service.api.examples import example
 from service.api.problems import PROBLEM_RESPONSES, request_id_of
 from service.errors import Overloaded
 from service.metrics import IN_FLIGHT, STAGE_SECONDS
-from service.pipeline import ClipRequest
+from service.pipeline import ClipRequest, LoadedModel
 from service.results import Prediction, Timing
 from service.serving import Serving
 from service.spool import Spool
@@ -73,7 +73,7 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
     model = serving.model(query.model)
     with _admitted(serving.settings.max_requests_in_flight), spool.open() as file:
         started = time.perf_counter()
-        await receive_video(request, spool, file)
+        body = await receive_video(request, file, serving.settings)
         clip = ClipRequest(
             path=file.path,
             sha256=file.sha256,
@@ -81,15 +81,31 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
             start_seconds=query.start_seconds,
             end_seconds=math.inf if query.end_seconds is None else query.end_seconds,
             upload_seconds=time.perf_counter() - started,
+            submitted=time.perf_counter(),
             request_id=request_id_of(request),
         )
-        prediction = await asyncio.get_running_loop().run_in_executor(serving.pool, serving.predict, clip, model)
+        prediction = await _while_connected(body, serving, clip, model)
     _observe(prediction.timing_ms)
     return Response(
         prediction.model_dump_json(),
         media_type="application/json",
         headers={"Server-Timing": _server_timing(prediction.timing_ms)},
     )
+
+
+async def _while_connected(body: Body, serving: Serving, clip: ClipRequest, model: LoadedModel) -> Prediction:
+    """Predict in the pool; when the client goes away, stop between chunks. The file must outlive the work."""
+    work = asyncio.get_running_loop().run_in_executor(serving.pool, serving.predict, clip, model)
+    gone = asyncio.create_task(body.disconnected())
+    try:
+        waited: set[asyncio.Future[Any]] = {work, gone}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            clip.cancelled.set()
+        return await work
+    finally:
+        clip.cancelled.set()  # the server may be the one that stops
+        gone.cancel()
 
 
 _in_flight = 0

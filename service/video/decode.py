@@ -36,6 +36,7 @@ class DecodeLimits:
 
     max_frame_pixels: int = 4096 * 2304
     max_frames_walked: int = 1_000_000
+    max_ticks: int = 200_000
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class ClipReader:
         ticks: list[int] = []
         while (pts := self._grab()) is not None:
             due = self.grid.due(pts)
+            self._check_ticks(self.grid.num_ticks + due)
             if due and self._retrieve(frames[len(ticks)]):
                 ticks.append(self.grid.take(pts))
                 self._note_used(pts, due)
@@ -206,6 +208,16 @@ class ClipReader:
                 "scale the video down, or raise max_frame_pixels",
                 value=width * height,
                 limit=self.limits.max_frame_pixels,
+            )
+
+    def _check_ticks(self, ticks: int) -> None:
+        """Timestamps are the file's word: one frame may claim to stand for a year."""
+        if ticks > self.limits.max_ticks:
+            raise TooManyFrames(
+                f"the timestamps ask for {ticks} samples at {self.spec.sample_fps:g} per second, the limit is "
+                f"{self.limits.max_ticks}; cut the video, or raise max_ticks",
+                value=ticks,
+                limit=self.limits.max_ticks,
             )
 
     def _check_enough(self) -> None:

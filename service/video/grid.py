@@ -44,8 +44,13 @@ class SamplingGrid:
             return 0
         if self.origin_seconds is None:
             self.origin_seconds = max(self.start_seconds, pts_seconds)
-        ticks = 0
-        while self.tick_seconds(self.num_ticks + ticks) <= pts_seconds + TOLERANCE_SECONDS:
+        latest = pts_seconds + TOLERANCE_SECONDS
+        # In one step, however long the gap; then exactly, as the quotient is rounded.
+        ticks = math.floor((latest - self.origin_seconds) * self.sample_fps) + 1 - self.num_ticks
+        ticks = max(0, ticks)
+        while ticks and self.tick_seconds(self.num_ticks + ticks - 1) > latest:
+            ticks -= 1
+        while self.tick_seconds(self.num_ticks + ticks) <= latest:
             ticks += 1
         return ticks
 

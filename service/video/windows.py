@@ -7,6 +7,7 @@ that contain it. A segment is a run of cells with one arg-max.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,9 +61,10 @@ def timeline(
     """
     cells = [Window(start, min(stride, num_ticks - start)) for start in range(0, num_ticks, stride)]
     table = np.empty((len(cells), scores.shape[1]), np.float64)
+    starts, stops = [w.start for w in windows], [w.stop for w in windows]  # both rise
     for row, cell in enumerate(cells):
-        holding = [i for i, w in enumerate(windows) if w.start <= cell.start and cell.stop <= w.stop]
-        table[row] = scores[holding].mean(axis=0, dtype=np.float64)
+        first, last = bisect_left(stops, cell.stop), bisect_right(starts, cell.start)
+        table[row] = scores[first:last].mean(axis=0, dtype=np.float64)
     return cells, table
 
 

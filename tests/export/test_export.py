@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from export import bundle as bundle_module
 from export.bundle import ExportError, write_bundle
+from export.certificate import difference
 from export.encoder import export_encoder
 from export.head import export_head, state_tensors
 from models import encoders
@@ -221,3 +222,30 @@ def test_the_certificate_names_what_proved_it(bundle: Path) -> None:
         "onnx": onnx.__version__,
         "onnxruntime": ort.__version__,
     }
+
+
+def test_a_nan_fails_the_certificate() -> None:
+    nan, zero = np.array([np.nan]), np.zeros(1)
+    assert difference(nan, zero) == difference(zero, nan) == float("inf")
+
+
+def test_the_clips_of_the_training_prove_when_none_are_named(checkpoint: Checkpoint, clips: list[Path]) -> None:
+    folder = clips[0].parent
+    trained = Checkpoint(**{**vars(checkpoint), "training": {**checkpoint.training, "data_path": str(folder)}})
+    trained.save(folder / "m.pt")
+    done = subprocess.run(
+        [sys.executable, "-m", "export", str(folder / "m.pt"), "--out", str(folder / "zoo")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(folder) not in (folder / "zoo" / "drawn" / "1" / "model.json").read_text()
+
+
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    done = subprocess.run(
+        [sys.executable, "-m", "export", str(tmp_path / "junk.pt")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "not a Reelserve checkpoint" in done.stdout.replace("\n", " ")

@@ -75,7 +75,7 @@ def test_the_commands_that_make_a_bundle(manifest: Path, tmp_path: Path) -> None
 
 def test_the_card_that_ships_is_what_its_files_say(tmp_path: Path) -> None:
     zoo = ROOT / "models" / "zoo"
-    for path in (*zoo.rglob("*.json"), *zoo.rglob("*.csv")):
+    for path in (*zoo.rglob("*.json"), *zoo.rglob("*.csv"), *zoo.rglob("notes.md")):
         (tmp_path / path.relative_to(zoo)).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path.relative_to(zoo)).write_bytes(path.read_bytes())
     for bundle in sorted(path.parent for path in tmp_path.glob("*/*/model.json")):

@@ -82,14 +82,32 @@ def test_the_quota_is_over_all_files(spool: Spool) -> None:
 
 
 def test_an_announced_length_is_refused_before_a_byte_is_read(spool: Spool) -> None:
-    spool.check_announced(100)
-    with pytest.raises(TooLarge):
-        spool.check_announced(101)
-    with spool.open() as file:
-        file.write(bytes(60))
-        spool.check_announced(90)
+    with spool.open() as file, spool.open() as other:
+        with pytest.raises(TooLarge):
+            file.reserve(101)
+        file.reserve(100)
         with pytest.raises(SpoolFull):
-            spool.check_announced(91)
+            other.reserve(51)
+        other.reserve(50)
+        file.write(bytes(100))  # what was announced is not counted twice
+    with spool.open() as file:
+        file.reserve(100)
+
+
+def test_sweeping_spares_what_another_service_has_open(spool: Spool) -> None:
+    with spool.open() as file:
+        file.write(b"in flight")
+        left = spool.folder / "clip-left"
+        left.write_bytes(b"of a killed process")
+        Spool(spool.folder, 150, 100).sweep()
+        assert file.path.read_bytes() == b"in flight"
+        assert not left.exists()
+
+
+def test_a_folder_that_a_cleaner_took_is_made_again(spool: Spool) -> None:
+    spool.folder.rmdir()
+    with spool.open() as file:
+        file.write(b"x")
 
 
 def test_the_quota_holds_among_threads(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def assert_is_a_problem(openapi: dict[str, Any], response: dict[str, Any]) -> No
 
 def test_openapi_describes_each_problem(openapi: dict[str, Any]) -> None:
     responses = openapi["paths"]["/v1/predict"]["post"]["responses"]
-    assert set(responses) == {"200", "400", "404", "413", "415", "422", "503", "507"}
+    assert set(responses) == {"200", "400", "404", "408", "413", "415", "422", "503", "507"}
     assert "not_a_video" in responses["422"]["description"]
     for status in set(responses) - {"200"}:
         assert_is_a_problem(openapi, responses[status])
