@@ -7,7 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -193,16 +193,28 @@ def study(
 def cost(
     data: Data,
     split: Split = "split1",
-    cells: Annotated[str, typer.Option(help="size@rate, comma-separated.")] = "160@4,192@4,224@4,192@6,192@8",
+    cells: Annotated[str, typer.Option(help="size@rate, comma-separated.")] = (
+        "160@4,192@4,224@4,160@6,192@6,224@6,160@8,192@8,224@8"
+    ),
     folds: Annotated[int, typer.Option(min=1, help="Validation cuts, by seed.")] = 3,
     out: Annotated[Path, typer.Option()] = Path("models/zoo/actions-lstm/1/cost.json"),
     store: Store = Path(".features"),
 ) -> None:
-    """The accuracy–cost table of frame sizes and sample rates, on validation groups of train; test is not looked at."""
+    """The accuracy–cost table of frame sizes and sample rates, on validation groups of train; test is not looked at.
+
+    Each cell is written when it is measured; cells that `out` has already stay.
+    """
     clips = [clip for clip in read(data, split) if clip.split == "train"]
     labels = tuple(sorted({clip.label for clip in clips}))
-    rows = []
+    validated = sum(len(hold_out(clips, VALIDATION_FRACTION, fold)[1]) for fold in range(folds))
+    table = {"split": split, "folds": folds, "validation_clips": validated}
+    held: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {**table, "rows": []}
+    if {key: held[key] for key in table} != table:
+        raise typer.BadParameter(f"{out} is of another split or other folds; remove it")
+    rows = {(row["size"], row["sample_fps"]): row for row in held["rows"]}
     for size, rate in ((int(size), float(rate)) for size, rate in (cell.split("@") for cell in cells.split(","))):
+        if (size, rate) in rows:
+            continue
         spec = spec_of(rate, size)
         features = features_of(clips, spec, encoders.build(ENCODER, size, size), store)
         found: dict[Method, list[float]] = {"lstm": [], "mean_of_features": []}
@@ -214,13 +226,11 @@ def cost(
                 accuracies.append(result.best_accuracy)
         # Of a CNN the cost is that of its pixels: relative to 224 x 224 at 8 frames a second.
         relative = (size / 224) ** 2 * rate / 8
-        rows.append(
-            {"size": size, "sample_fps": rate, "relative_cost": round(relative, 3)}
-            | {f"{method}_accuracy": round(float(np.mean(values)), 4) for method, values in found.items()}
-        )
-        console.print(rows[-1])
-    validated = sum(len(hold_out(clips, VALIDATION_FRACTION, fold)[1]) for fold in range(folds))
-    _write_json(out, {"split": split, "folds": folds, "validation_clips": validated, "rows": rows})
+        rows[size, rate] = {"size": size, "sample_fps": rate, "relative_cost": round(relative, 3)} | {
+            f"{method}_accuracy": round(float(np.mean(values)), 4) for method, values in found.items()
+        }
+        console.print(rows[size, rate])
+        _write_json(out, {**table, "rows": [rows[cell] for cell in sorted(rows)]})
 
 
 @app.command()

@@ -13,9 +13,9 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
 
-from service.errors import NotAVideo, ReelserveError
+from service.errors import NoFile, ReelserveError
 from service.results import Prediction
 from service.settings import Settings
 
@@ -66,14 +66,15 @@ def predict(
     except ReelserveError as error:
         err.print(f"[red]{error.code}[/]: {error.detail}", soft_wrap=True)
         raise typer.Exit(2) from error
-    table = Table(
-        "file", "label", "score", "seconds", "frames", "segments", title=f"{loaded.name.name} {loaded.name.version}"
-    )
+    # Folded, not cut: files of one folder differ at the end.
+    file_column = Column("file", overflow="fold")
+    title = f"{loaded.name.name} {loaded.name.version}"
+    table = Table(file_column, "label", "score", "seconds", "frames", "segments", title=title)
     failed = 0
     for file in track(files, "predicting", console=err, transient=True, disable=as_json or not err.is_terminal):
         try:
             if not file.is_file():
-                raise NotAVideo(f"{file} is not a file")
+                raise NoFile(f"{file} is not a file")
             answer = serving.predict(ClipRequest(file, file_sha256(file), top_k), loaded)
         except ReelserveError as error:
             failed += 1

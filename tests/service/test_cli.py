@@ -61,7 +61,7 @@ def test_a_bad_file_stops_nothing_and_is_told(clip: Drawn, broken: Path) -> None
     assert result.exit_code == 1
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     codes = [line.get("code") for line in lines]
-    assert codes == ["not_a_video", "not_a_video", "empty_file", "not_a_video", None]
+    assert codes == ["no_file", "not_a_video", "empty_file", "no_file", None]
     assert lines[0]["detail"] == f"{missing} is not a file"
     assert "4 of 5 files failed" in result.stderr
 
