@@ -49,6 +49,7 @@ clean: ## remove the environments
 	rm -rf $(SERVE) $(DEV) $(BOOT)
 
 $(BOOT)/.ready: requirements/boot.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv --clear $(BOOT)
 	$(BOOT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/boot.txt
 	@touch $@
