@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
 
-from service.api.problems import PROBLEM_RESPONSES, ReadyState
+from service.api.problems import PROBLEM_RESPONSES
 from service.errors import NotReady
 from service.metrics import CONTENT_TYPE, QUEUE_FRAMES, exposition
 from service.serving import Serving
 
 router = APIRouter(tags=["operation"])
+
+
+class ReadyState(BaseModel):
+    """The body of a healthy /livez or /readyz."""
+
+    status: str = Field(examples=["ok"])
 
 
 @router.get("/livez", summary="Is the process alive")

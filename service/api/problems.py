@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -114,9 +114,3 @@ async def _gone(request: Request, error: Exception) -> Response:  # noqa: ARG001
 def unexpected(request_id: str) -> Response:
     """The 500 of an error that nobody foresaw; its text stays in the log."""
     return answer(ReelserveError("an unexpected error; the log has it under this request_id"), request_id)
-
-
-class ReadyState(BaseModel):
-    """The body of a healthy /livez or /readyz."""
-
-    status: str = Field(examples=["ok"])
