@@ -49,9 +49,11 @@ def serve(context: typer.Context) -> None:
 
 @app.command()
 def predict(
+    context: typer.Context,
     files: Annotated[list[Path], typer.Argument(help="Video files.", metavar="FILE…")],
     model: Annotated[str | None, typer.Option(help="Model name; without it the default one.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many labels.")] = 3,
+    strict: Annotated[bool, typer.Option("--strict", help="A damaged video is an error, not a warning.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")] = False,
 ) -> None:
     """Classify files in this process: the same pipeline as the server. Exit code 1 when a file failed."""
@@ -60,6 +62,7 @@ def predict(
     from service.serving import Serving
 
     serving = Serving(_settings())
+    context.call_on_close(serving.close)  # whatever happens: it has threads and processes
     try:
         serving.load()
         loaded = serving.model(model)
@@ -75,7 +78,7 @@ def predict(
         try:
             if not file.is_file():
                 raise NoFile(f"{file} is not a file")
-            answer = serving.predict(ClipRequest(file, file_sha256(file), top_k), loaded)
+            answer = serving.predict(ClipRequest(file, file_sha256(file), top_k, strict=strict), loaded)
         except ReelserveError as error:
             failed += 1
             if as_json:
@@ -89,7 +92,6 @@ def predict(
             _add(table, file, answer)
     if not as_json:
         out.print(table)
-    serving.close()
     if failed:
         err.print(f"{failed} of {len(files)} files failed")
         raise typer.Exit(1)

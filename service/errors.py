@@ -13,13 +13,21 @@ ReelserveError 500 internal
 │   └── UnsupportedUpload   415 unsupported_media_type
 ├── VideoError 422 bad_video
 │   ├── NotAVideo           422 not_a_video
+│   ├── NoVideoStream       422 no_video_stream
+│   ├── CodecNotSupported   415 codec_not_supported
 │   ├── NoDecodableFrame    422 no_decodable_frame
+│   ├── CorruptVideo        422 corrupt_video
 │   ├── TooShort            422 too_short
+│   ├── TooLong             413 too_long
 │   ├── TooManyPixels       413 too_many_pixels
-│   └── TooManyFrames       413 too_many_frames
+│   ├── TooManyFrames       413 too_many_frames
+│   ├── DecodeTimeout       422 decode_timeout
+│   ├── DecodeMemory        422 decode_memory
+│   └── DecoderCrashed      422 decoder_crashed
 ├── Cancelled               499 cancelled
 ├── NotReady                503 not_ready
 ├── Overloaded              503 overloaded
+├── DecoderLost             503 decoder_lost
 ├── SpoolFull               503 spool_full
 ├── DiskFull                507 disk_full
 └── BundleError             500 bad_bundle
@@ -133,10 +141,29 @@ class VideoError(ReelserveError):
 
 
 class NotAVideo(VideoError):
-    """No demuxer recognises the bytes, or there is no video stream among them."""
+    """No demuxer recognises the bytes; words: FFmpeg's complaint, where it is known."""
 
     code = "not_a_video"
     title = "Not a video"
+
+    def __init__(self, detail: str, *, value: object = None, limit: object = None, words: str | None = None) -> None:
+        super().__init__(detail, value=value, limit=limit)
+        self.words = words
+
+
+class NoVideoStream(VideoError):
+    """The container is known, and has sound or nothing in it."""
+
+    code = "no_video_stream"
+    title = "No video stream"
+
+
+class CodecNotSupported(VideoError):
+    """This build of FFmpeg has no decoder for the codec."""
+
+    status = 415
+    code = "codec_not_supported"
+    title = "Codec not supported"
 
 
 class NoDecodableFrame(VideoError):
@@ -146,11 +173,26 @@ class NoDecodableFrame(VideoError):
     title = "No decodable frame"
 
 
+class CorruptVideo(VideoError):
+    """Damage was met, and `strict` was asked for."""
+
+    code = "corrupt_video"
+    title = "Corrupt video"
+
+
 class TooShort(VideoError):
     """Fewer sampled frames than the model's `min_frames`."""
 
     code = "too_short"
     title = "Clip too short"
+
+
+class TooLong(VideoError):
+    """A frame's time is beyond `max_duration_seconds`."""
+
+    status = 413
+    code = "too_long"
+    title = "Video too long"
 
 
 class TooManyPixels(VideoError):
@@ -166,7 +208,28 @@ class TooManyFrames(VideoError):
 
     status = 413
     code = "too_many_frames"
-    title = "Video too long"
+    title = "Too many frames"
+
+
+class DecodeTimeout(VideoError):
+    """The decoder hung, or used up `max_decode_seconds` or `max_decode_cpu_seconds`; it was killed."""
+
+    code = "decode_timeout"
+    title = "Decoding took too long"
+
+
+class DecodeMemory(VideoError):
+    """The decoder asked for more than `max_decode_memory_bytes`."""
+
+    code = "decode_memory"
+    title = "Decoding needs too much memory"
+
+
+class DecoderCrashed(VideoError):
+    """The file crashed its decoder (SIGSEGV and its like); no other clip was touched."""
+
+    code = "decoder_crashed"
+    title = "Decoder crashed"
 
 
 class Cancelled(ReelserveError):
@@ -193,6 +256,15 @@ class Overloaded(ReelserveError):
     code = "overloaded"
     title = "Overloaded"
     retry_after_seconds = 2
+
+
+class DecoderLost(ReelserveError):
+    """The decoder was killed from outside (SIGKILL, out of memory), and so was the one that took its place."""
+
+    status = 503
+    code = "decoder_lost"
+    title = "Decoder lost"
+    retry_after_seconds = 5
 
 
 class SpoolFull(ReelserveError):

@@ -23,6 +23,11 @@ QUEUE_FRAMES = Gauge("reelserve_encode_queue_frames", "Frames that wait for the 
 BATCH_FRAMES = Histogram(
     "reelserve_encode_batch_frames", "Frames of one encoder batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
+VIDEOS_OPEN = Gauge("reelserve_videos_open", "Videos that have a decode process.", multiprocess_mode="livesum")
+DECODERS_ENDED = Counter(
+    "reelserve_decoders_ended_total", "Decode processes by their end: done, aborted, replaced or an error's code.",
+    ["how"],
+)  # fmt: skip
 MODELS_LOADED = Gauge("reelserve_models_loaded", "Models that answer.", multiprocess_mode="livemax")
 
 

@@ -7,7 +7,6 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,12 +19,10 @@ from service.engine.batcher import Encoded, FrameBatcher
 from service.engine.heads import Head, WindowScorer
 from service.errors import Cancelled
 from service.results import LabelScore, ModelName, Prediction, Receipt, Segment, Timing
-from service.video.decode import ClipReader, DecodeLimits, FrameChunk
+from service.video.decode import DecodeReport, FrameChunk
+from service.video.pool import CHUNKS_HELD, DecodePool
 from service.video.windows import Window, runs, timeline
 
-# Frames of one chunk, and chunks of one clip that may be decoded ahead of the encoder.
-_CHUNK_FRAMES = 8
-_CHUNKS_IN_FLIGHT = 2
 _PUSH_TICKS = 256
 
 
@@ -60,36 +57,44 @@ class ClipRequest:
     start_seconds: float = 0.0
     end_seconds: float = math.inf
     upload_seconds: float = 0.0
+    strict: bool = False
     submitted: float | None = None
     request_id: str = ""
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
-def predict(request: ClipRequest, model: LoadedModel, limits: DecodeLimits, stopping: threading.Event) -> Prediction:
-    """Answer for one clip; blocks. Raises the errors of `ClipReader`, and Cancelled."""
+def predict(request: ClipRequest, model: LoadedModel, decoders: DecodePool, stopping: threading.Event) -> Prediction:
+    """Answer for one clip; blocks. Raises the errors of `OpenVideo`, and Cancelled."""
+
+    def check() -> None:
+        if request.cancelled.is_set() or stopping.is_set():
+            raise Cancelled("the client went away, or the service stops")
+
     watch = _Watch(request.submitted)
     spec = model.document.spec
-    with watch.stage("probe"):
-        reader = ClipReader(
-            request.path, spec, start_seconds=request.start_seconds, end_seconds=request.end_seconds, limits=limits
-        )
     scorer = WindowScorer(model.head)
-    in_flight: deque[tuple[Future[Encoded], NDArray[np.int64]]] = deque()
-    with reader:
-        for chunk in watch.each("decode", reader.chunks(_CHUNK_FRAMES)):
-            if request.cancelled.is_set() or stopping.is_set():
-                raise Cancelled("the client went away, or the service stops")
-            if len(in_flight) == _CHUNKS_IN_FLIGHT:
-                _score_oldest(in_flight, scorer, watch)
-            in_flight.append((model.batcher.submit(chunk.frames), chunk.ticks))
+    in_flight: deque[_InFlight] = deque()
+    opening = decoders.open(
+        request.path, spec, start_seconds=request.start_seconds, end_seconds=request.end_seconds,
+        strict=request.strict, check=check,
+    )  # fmt: skip
+    with opening as clip:
+        watch.add("probe", clip.busy_seconds)
+        for chunk in clip.chunks():
+            check()
+            in_flight.append(_InFlight(chunk, model.batcher.submit(chunk.frames)))
+            if len(in_flight) == CHUNKS_HELD:
+                _score(in_flight.popleft(), scorer, watch)
         while in_flight:
-            _score_oldest(in_flight, scorer, watch)
-        report = reader.report()
+            _score(in_flight.popleft(), scorer, watch)
+        watch.add("decode", clip.busy_seconds)
+        watch.add("queue", clip.waited_seconds)
+        report = clip.report()
     with watch.stage("head"):
         windows, scores = scorer.finish()
     with watch.stage("post"):
         predictions = _best(model.document.labels, scores, request.top_k)
-        segments = _segments(model.document, scorer.num_ticks, windows, scores, reader)
+        segments = _segments(model.document, scorer.num_ticks, windows, scores, report)
     decoded = asdict(report)
     return Prediction(
         request_id=request.request_id or uuid.uuid4().hex,
@@ -98,6 +103,11 @@ def predict(request: ClipRequest, model: LoadedModel, limits: DecodeLimits, stop
         segments=segments,
         receipt=Receipt(
             sha256=request.sha256,
+            container=clip.container.format,
+            pixel_format=clip.container.pixel_format,
+            bit_depth=clip.container.bit_depth,
+            interlaced=clip.container.interlaced,
+            hdr=clip.container.hdr,
             sample_fps=spec.sample_fps,
             spec_sha256=spec.sha256,
             runtime=model.runtime,
@@ -105,17 +115,24 @@ def predict(request: ClipRequest, model: LoadedModel, limits: DecodeLimits, stop
             **{name: value for name, value in decoded.items() if name != "warnings"},
         ),
         timing_ms=watch.timing(request.upload_seconds),
-        warnings=list(report.warnings),
+        warnings=[*report.warnings, *clip.container.warnings()],
     )
 
 
-def _score_oldest(
-    in_flight: deque[tuple[Future[Encoded], NDArray[np.int64]]], scorer: WindowScorer, watch: _Watch
-) -> None:
-    future, ticks = in_flight.popleft()
-    encoded = future.result()
+@dataclass(frozen=True)
+class _InFlight:
+    """A chunk that the encoder reads."""
+
+    chunk: FrameChunk
+    encoded: Future[Encoded]
+
+
+def _score(part: _InFlight, scorer: WindowScorer, watch: _Watch) -> None:
+    encoded = part.encoded.result()
+    part.chunk.release()
     watch.add("queue", encoded.queue_seconds)
     watch.add("encode", encoded.encode_seconds)
+    ticks = part.chunk.ticks
     with watch.stage("head"):
         rows = np.repeat(np.arange(len(ticks)), ticks)  # a frame of a slide show may serve very many ticks
         for at in range(0, len(rows), _PUSH_TICKS):
@@ -130,16 +147,20 @@ def _best(labels: tuple[str, ...], window_scores: NDArray[np.float32], top_k: in
 
 
 def _segments(
-    document: ModelDocument, num_ticks: int, windows: list[Window], scores: NDArray[np.float32], reader: ClipReader
+    document: ModelDocument, num_ticks: int, windows: list[Window], scores: NDArray[np.float32], report: DecodeReport
 ) -> list[Segment]:
     """Runs of the timeline; a segment ends where the next tick begins."""
     stride = document.spec.stride_frames if len(windows) > 1 and document.spec.stride_frames else num_ticks
     cells, table = timeline(num_ticks, windows, scores, stride)
-    end_of_clip = reader.report().last_seconds + 1.0 / document.spec.sample_fps
+
+    def seconds(tick: int) -> float:
+        return report.origin_seconds + tick / document.spec.sample_fps
+
+    end_of_clip = report.last_seconds + 1.0 / document.spec.sample_fps
     return [
         Segment(
-            start_seconds=round(reader.grid.tick_seconds(run.start), 6),
-            end_seconds=round(reader.grid.tick_seconds(run.stop) if run.stop < num_ticks else end_of_clip, 6),
+            start_seconds=round(seconds(run.start), 6),
+            end_seconds=round(seconds(run.stop) if run.stop < num_ticks else end_of_clip, 6),
             label=document.labels[run.label_index],
             score=round(run.score, 6),
         )
@@ -161,15 +182,6 @@ class _Watch:
 
     def stage(self, name: str) -> _Stage:
         return _Stage(self, name)
-
-    def each(self, name: str, chunks: Iterator[FrameChunk]) -> Iterator[FrameChunk]:
-        """The same chunks; the time to make each counts for the stage."""
-        while True:
-            with self.stage(name):
-                chunk = next(chunks, None)
-            if chunk is None:
-                return
-            yield chunk
 
     def timing(self, upload_seconds: float) -> Timing:
         total = upload_seconds + time.perf_counter() - self._started

@@ -39,17 +39,27 @@ class Receipt(_Result):
 
     sha256: str = Field(description="SHA-256 of the file.")
     duration_seconds: float = Field(description="From the first frame walked to the end of the last one.")
-    width: int = Field(description="Pixels, upright.")
-    height: int = Field(description="Pixels, upright.")
+    width: int = Field(description="Stored pixels, upright.")
+    height: int = Field(description="Stored pixels, upright.")
+    sample_aspect_ratio: str = Field(description="Width to height of a stored pixel; a crop honours it.")
+    container: str | None = Field(description="As its headers say.")
     codec: str
+    pixel_format: str | None = Field(description="Colour space and chroma subsampling.")
+    bit_depth: int | None
+    interlaced: bool = Field(description="Two fields of different times in a frame; reported, not corrected.")
+    hdr: str | None = Field(description="Transfer function or HDR format; reported, not mapped to standard range.")
     rotation_degrees: int = Field(description="Clockwise turn that was applied.")
     time_base: str = Field(description="`pts`, or `nominal` where timestamps were unusable.")
-    frames_walked: int
+    frames_walked: int = Field(description="Frames of the video up to the end, or to `end_seconds`.")
+    frames_decoded: int = Field(description="Sampled frames whose pixels were asked for.")
     frames_used: int = Field(description="Frames that went through the encoder.")
     frames_repeated: int = Field(description="Ticks served by a frame that served one before.")
-    frames_dropped: int = Field(description="Sampled frames that could not be decoded.")
+    frames_dropped: int = Field(description="Sampled frames that gave no pixels.")
+    frames_damaged: int = Field(description="Frames walked of which the decoder complained; it conceals the damage.")
     first_seconds: float = Field(description="Timestamp of the first frame used.")
     last_seconds: float = Field(description="Timestamp of the last frame used.")
+    origin_seconds: float = Field(description="First tick of the sampling grid; tick k is at origin + k / sample_fps.")
+    ticks: int = Field(description="Ticks of the sampling grid.")
     sample_fps: float
     spec_sha256: str
     runtime: str

@@ -21,7 +21,7 @@ from service.pipeline import ClipRequest, LoadedModel, predict
 from service.registry import Bundle, Registry
 from service.results import Prediction
 from service.settings import Settings
-from service.video.decode import DecodeLimits
+from service.video.pool import DecodePool
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Serving:
         self.registry = Registry(settings.models_dir, settings.default_model)
         self.models: dict[str, LoadedModel] = {}
         self.pool = ThreadPoolExecutor(settings.max_clips_in_progress, thread_name_prefix="clip")
-        self._limits = DecodeLimits(settings.max_frame_pixels, settings.max_frames_walked, settings.max_ticks)
+        self.decoders = DecodePool(settings.max_clips_decoding, settings.decode_limits())
         self._batchers: dict[str, FrameBatcher] = {}
         self._loaded = False
         self.stopping = threading.Event()
@@ -46,6 +46,7 @@ class Serving:
 
     def load(self) -> None:
         """Verify, load and warm up every bundle; raises what is wrong."""
+        self.decoders.zygote.start()
         self.registry.scan()
         models: dict[str, LoadedModel] = {}
         for name, bundle in list(self.registry.bundles.items()):
@@ -66,9 +67,10 @@ class Serving:
         self._loaded = True
 
     def close(self) -> None:
-        """End the threads: clips still running stop between chunks."""
+        """End threads and processes: clips still running stop between turns."""
         self.stopping.set()
         self.pool.shutdown(wait=True, cancel_futures=True)
+        self.decoders.close()
         for batcher in self._batchers.values():
             batcher.close()
 
@@ -90,7 +92,7 @@ class Serving:
 
     def predict(self, request: ClipRequest, model: LoadedModel) -> Prediction:
         """Answer for one clip; blocks."""
-        return predict(request, model, self._limits, self.stopping)
+        return predict(request, model, self.decoders, self.stopping)
 
     def _load_and_report(self, prepare: Callable[[], None]) -> None:
         try:

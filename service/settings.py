@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from service.video.limits import DecodeLimits
+
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG_VARIABLE = "REELSERVE_CONFIG"
 CGROUP = Path("/sys/fs/cgroup")
 MIB = 1024 * 1024
+_LIMITS = DecodeLimits()
 
 
 def available_cores() -> int:
@@ -55,20 +59,32 @@ class Settings(BaseSettings):
     """Sum of all uploads in flight, bytes; beyond it 503 spool_full."""
     max_requests_in_flight: int = Field(default=64, ge=1)
     """Predictions received, waiting or running at once; beyond it 503 overloaded."""
-    max_clips_in_progress: int = Field(default_factory=lambda: 2 * available_cores(), ge=1)
-    """Clips that decode and encode at once; the others wait in their spool files."""
+    max_clips_in_progress: int = Field(default_factory=lambda: 4 * available_cores(), ge=1)
+    """Clips that are open at once, each with a decode process; the others wait in their spool files."""
+    max_clips_decoding: int = Field(default_factory=available_cores, ge=1)
+    """Open clips that decode at the same moment; they take turns."""
     encoder_threads: int = Field(default_factory=available_cores, ge=1)
     """Threads that run encoder batches, each one batch at a time; on a CPU one a core is fastest."""
     encode_batch_frames: int = Field(default=4, ge=1, le=256)
     """Most frames of one encoder batch, of as many clips as it takes; small stays in a CPU's cache and memory."""
     encode_queue_frames: int = Field(default=256, ge=1)
     """Frames that may wait for the encoder; decoding waits when it is full."""
-    max_frame_pixels: int = Field(default=4096 * 2304, ge=1)
+    max_frame_pixels: int = Field(default=_LIMITS.max_frame_pixels, ge=1)
     """Largest width x height of a video; beyond it 413 too_many_pixels."""
-    max_frames_walked: int = Field(default=1_000_000, ge=1)
+    max_duration_seconds: float = Field(default=_LIMITS.max_duration_seconds, gt=0)
+    """Latest time of a frame that is walked to; beyond it 413 too_long."""
+    max_frames_walked: int = Field(default=_LIMITS.max_frames_walked, ge=1)
     """Most frames of a video; beyond it 413 too_many_frames."""
-    max_ticks: int = Field(default=200_000, ge=1)
+    max_ticks: int = Field(default=_LIMITS.max_ticks, ge=1)
     """Most samples of a video on its model's grid; beyond it 413 too_many_frames."""
+    max_decode_stall_seconds: float = Field(default=_LIMITS.max_decode_stall_seconds, gt=0)
+    """A decode process that is silent for so long hangs; it is killed, 422 decode_timeout."""
+    max_decode_seconds: float = Field(default=_LIMITS.max_decode_seconds, gt=0)
+    """Wall time of decoding one video, without waiting; beyond it 422 decode_timeout."""
+    max_decode_cpu_seconds: int = Field(default=_LIMITS.max_decode_cpu_seconds, ge=1)
+    """CPU time of one decode process (RLIMIT_CPU); beyond it 422 decode_timeout."""
+    max_decode_memory_bytes: int = Field(default=_LIMITS.max_decode_memory_bytes, ge=16 * MIB)
+    """Memory of one decode process (RLIMIT_AS above its start); beyond it 422 decode_memory."""
     upload_idle_seconds: int = Field(default=30, ge=1)
     """A client that sends nothing for so long gets 408 upload_timeout."""
     upload_seconds: int = Field(default=1800, ge=1)
@@ -94,6 +110,10 @@ class Settings(BaseSettings):
                 raise FileNotFoundError(f"{CONFIG_VARIABLE} names {file}, which is not a file")
             sources.append(TomlConfigSettingsSource(settings_cls, toml_file=file))
         return tuple(sources)
+
+    def decode_limits(self) -> DecodeLimits:
+        """The settings that bound a single video."""
+        return DecodeLimits(**{limit.name: getattr(self, limit.name) for limit in fields(DecodeLimits)})
 
     def to_environment(self) -> dict[str, str]:
         """The same settings as environment variables, for the worker process."""

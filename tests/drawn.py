@@ -11,7 +11,7 @@ stretch and no sane compression hides the index; the colours tell RGB from BGR, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -22,7 +22,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-Encoder = Literal["libx264", "libx265", "mpeg4", "mpeg2video", "mjpeg", "libvpx", "libvpx-vp9", "libsvtav1"]
+Image = NDArray[np.uint8]
+Encoder = Literal[
+    "libx264", "libx265", "mpeg4", "mpeg2video", "mjpeg", "libvpx", "libvpx-vp9", "libsvtav1",
+    "gif", "png", "qtrle", "rawvideo", "ffv1", "prores_ks", "huffyuv", "flv", "wmv2", "msmpeg4",
+]  # fmt: skip
 
 NUM_BITS = 10
 ORANGE, BLUE = (220, 128, 40), (40, 128, 220)  # green is 128 in both: neither black nor white
@@ -37,6 +41,11 @@ _OPTIONS: dict[Encoder, dict[str, str]] = {
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0"},
     "libsvtav1": {"preset": "13", "crf": "30", "svtav1-params": "lp=1"},
 }
+_PIXEL_FORMATS: dict[Encoder, str] = {
+    "mjpeg": "yuvj420p", "gif": "rgb8", "png": "rgb24", "qtrle": "rgb24", "rawvideo": "bgr24",
+    "prores_ks": "yuv422p10le", "huffyuv": "yuv422p",
+}  # fmt: skip
+_NEED_BIT_RATE = ("mpeg4", "mpeg2video", "mjpeg", "flv", "wmv2", "msmpeg4")
 
 
 @dataclass(frozen=True)
@@ -58,29 +67,38 @@ def draw(
     b_frames: int = 0,
     timestamps: Sequence[float] | None = None,
     rotation_degrees: int = 0,
+    pixel_format: str | None = None,
+    sample_aspect_ratio: Fraction = Fraction(1),
+    options: Mapping[str, str] | None = None,
+    muxer_options: Mapping[str, str] | None = None,
+    picture: Callable[[int, int, int], Image] | None = None,
 ) -> Drawn:
     """Write a clip whose container follows from the path's suffix.
 
     timestamps: seconds, rising, one a frame, for a variable frame rate; without them frame i is at i / fps.
     width, height: of the picture upright. rotation_degrees: clockwise turn that the player must apply; the
-    coded picture is turned the other way and the MP4 or MOV header says so.
+    coded picture is turned the other way and the MP4 or MOV header says so. sample_aspect_ratio: width of a
+    stored pixel by its height. options, muxer_options: FFmpeg's, for the encoder and the muxer. picture: called with
+    index, width and height in place of `paint`; (height, width, 3 or 4) uint8 RGB or RGBA.
     """
     rate = Fraction(fps).limit_denominator(1001)
     step = 1 / rate if timestamps is None else _FINE
     ticks = [i if timestamps is None else round(timestamps[i] / step) for i in range(num_frames)]
     turns = rotation_degrees // 90
-    with av.open(path, "w") as container:
-        stream = container.add_stream(encoder, rate=rate, options=dict(_OPTIONS.get(encoder, {})))
+    with av.open(path, "w", options=dict(muxer_options or {})) as container:
+        stream = container.add_stream(encoder, rate=rate, options=_OPTIONS.get(encoder, {}) | dict(options or {}))
         stream.width, stream.height = (height, width) if turns % 2 else (width, height)
-        stream.pix_fmt = "yuvj420p" if encoder == "mjpeg" else "yuv420p"
+        stream.pix_fmt = pixel_format or _PIXEL_FORMATS.get(encoder, "yuv420p")
+        stream.codec_context.sample_aspect_ratio = sample_aspect_ratio
         stream.codec_context.time_base = step
         stream.codec_context.thread_count = 1
         stream.codec_context.max_b_frames = b_frames
-        if encoder in ("mpeg4", "mpeg2video", "mjpeg"):
+        if encoder in _NEED_BIT_RATE:
             stream.codec_context.bit_rate = 4_000_000
         for index, tick in enumerate(ticks):
-            upright = paint(index, width, height)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(upright, turns)), format="rgb24")
+            upright = (picture or paint)(index, width, height)
+            coded = np.ascontiguousarray(np.rot90(upright, turns))
+            frame = av.VideoFrame.from_ndarray(coded, format="rgb24" if coded.shape[2] == 3 else "rgba")
             frame.pts, frame.time_base = tick, step
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -89,7 +107,7 @@ def draw(
     return Drawn(path, tuple(float(tick * step) for tick in ticks))
 
 
-def paint(index: int, width: int, height: int) -> NDArray[np.uint8]:
+def paint(index: int, width: int, height: int) -> Image:
     """The picture of one frame: (height, width, 3) uint8 RGB."""
     if not 0 <= index < 2**NUM_BITS:
         raise ValueError(f"index is {index}; {NUM_BITS} bits hold 0 to {2**NUM_BITS - 1}")
@@ -101,7 +119,7 @@ def paint(index: int, width: int, height: int) -> NDArray[np.uint8]:
     return picture
 
 
-def read_index(rgb: NDArray[np.uint8]) -> int:
+def read_index(rgb: Image) -> int:
     """The index that a frame carries; ValueError if the picture leaves a doubt."""
     middle = rgb.shape[1] // 4
     rows = rgb[:, middle : rgb.shape[1] - middle, 1].mean(axis=1)

@@ -48,6 +48,8 @@ class PredictQuery(BaseModel):
     start_seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False, description="Skip what is before.")
     end_seconds: float | None = Field(default=None, gt=0.0, allow_inf_nan=False, description="Skip what is after.")
 
+    strict: bool = Field(default=False, description="Refuse a damaged video (422 corrupt_video) instead of warning.")
+
     @model_validator(mode="after")
     def _in_order(self) -> PredictQuery:
         if self.end_seconds is not None and self.end_seconds <= self.start_seconds:
@@ -80,6 +82,7 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
             top_k=query.top_k,
             start_seconds=query.start_seconds,
             end_seconds=math.inf if query.end_seconds is None else query.end_seconds,
+            strict=query.strict,
             upload_seconds=time.perf_counter() - started,
             submitted=time.perf_counter(),
             request_id=request_id_of(request),

@@ -42,10 +42,11 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
         400: "no_file, empty_file, malformed_upload, bad_parameter",
         404: "unknown_model, model_refused",
         408: "upload_timeout",
-        413: "too_large, too_many_pixels, too_many_frames",
-        415: "unsupported_media_type",
-        422: "not_a_video, no_decodable_frame, too_short",
-        503: "not_ready, overloaded, spool_full",
+        413: "too_large, too_long, too_many_pixels, too_many_frames",
+        415: "unsupported_media_type, codec_not_supported",
+        422: "not_a_video, no_video_stream, no_decodable_frame, corrupt_video, too_short, decode_timeout, "
+        "decode_memory, decoder_crashed",
+        503: "not_ready, overloaded, spool_full, decoder_lost",
         507: "disk_full",
     }.items()
 }

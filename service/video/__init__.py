@@ -2,9 +2,9 @@
 
 import os
 
-# FFmpeg prints about every odd file to stderr; what matters comes back as an error or a warning of ours.
-os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
-os.environ["OPENCV_LOG_LEVEL"] = "SILENT"
+# FFmpeg prints about every odd file; a decode process sets these otherwise and reads what it prints.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 # An upload must not open other files or addresses: playlists (HLS, DASH, concat) do. Only containers that hold
 # their own bytes, only from the local file.

@@ -1,42 +1,33 @@
-"""Walk a video with OpenCV and yield its sampled frames in chunks.
+"""Walk a video and give its sampled frames in chunks.
 
 Every frame is grabbed, in order; only the sampled ones are retrieved and converted. The presentation
 timestamp is the truth, never the frame count or the nominal rate of the header. Memory is one chunk,
-whatever the video's length.
+whatever the video's length. Training runs this in its own process, the service in one process a video
+(`service.video.pool`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import EmptyFile, NoDecodableFrame, NotAVideo, TooManyFrames, TooManyPixels, TooShort
+from service.errors import CorruptVideo, NoDecodableFrame, TooShort
+from service.video.capture import Capture, ErrorLog
+from service.video.clock import Clock, TimeBase
 from service.video.frames import prepare
 from service.video.grid import SamplingGrid
+from service.video.limits import DecodeLimits
 from service.video.spec import ClipSpec
 
-TimeBase = Literal["pts", "nominal"]
-
-# Some containers promise absurd rates (90000); a nominal step is only used where timestamps fail.
-_FALLBACK_FPS = 25.0
-_SANE_FPS = (0.1, 480.0)
-
-
-@dataclass(frozen=True)
-class DecodeLimits:
-    """What a single video may cost. Errors name the limit and the setting of the same name."""
-
-    max_frame_pixels: int = 4096 * 2304
-    max_frames_walked: int = 1_000_000
-    max_ticks: int = 200_000
+# A header's duration may be a rounded one, or that of a longer sound track.
+_CUT_SHORT_SECONDS, _CUT_SHORT_SHARE = 0.5, 0.95
 
 
 @dataclass(frozen=True)
@@ -44,28 +35,39 @@ class FrameChunk:
     """Sampled frames in presentation order.
 
     frames: (N, H, W, 3) uint8 RGB; ticks: (N,) int64, the grid ticks that each frame serves, all >= 1.
+    The frames may lie in memory that is shared with a decoder: call `release` when they have been read.
     """
 
     frames: NDArray[np.uint8]
     ticks: NDArray[np.int64]
+    release: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class DecodeReport:
-    """What was walked and used: the temporal receipt's part that decoding knows. Times in seconds."""
+    """What was walked and used: the temporal receipt's part that decoding knows. Times in seconds.
+
+    duration_seconds: from the stream's start to the end of the last frame walked; width, height: of the
+    picture upright, stored pixels; origin_seconds: the grid's first tick.
+    """
 
     duration_seconds: float
     width: int
     height: int
+    sample_aspect_ratio: str
     codec: str
     rotation_degrees: int
     time_base: TimeBase
     frames_walked: int
+    frames_decoded: int
     frames_used: int
     frames_repeated: int
     frames_dropped: int
+    frames_damaged: int
     first_seconds: float
     last_seconds: float
+    origin_seconds: float
+    ticks: int
     warnings: tuple[str, ...] = ()
 
 
@@ -77,8 +79,9 @@ class ClipReader:
     ...         chunk.frames.shape                         # (<= 16, H, W, 3)
     ...     reader.report()
 
-    Raises EmptyFile, NotAVideo, NoDecodableFrame, TooShort, TooManyPixels, TooManyFrames.
-    `width` and `height` of the report are those of the picture upright, after rotation.
+    log: FFmpeg's error lines, where the process keeps them; without it only undecodable packets count as
+    damage. strict: the first damage raises. Raises EmptyFile, NotAVideo, NoDecodableFrame, CorruptVideo,
+    TooShort, TooLong, TooManyPixels, TooManyFrames.
     """
 
     def __init__(
@@ -89,24 +92,22 @@ class ClipReader:
         start_seconds: float = 0.0,
         end_seconds: float = math.inf,
         limits: DecodeLimits | None = None,
+        strict: bool = False,
         num_threads: int = 1,
+        log: ErrorLog | None = None,
     ) -> None:
-        self.path = path
         self.spec = spec
         self.limits = limits or DecodeLimits()
         self.grid = SamplingGrid(spec.sample_fps, start_seconds, end_seconds)
-        self._capture = _open(path, num_threads)
-        self.codec = _fourcc(self._capture)
-        # Versions differ in whether they rotate by default: never, and we do it ourselves.
-        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
-        self.rotation_degrees = round(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360 // 90 * 90
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self._step_seconds = 1.0 / (fps if _SANE_FPS[0] <= fps <= _SANE_FPS[1] else _FALLBACK_FPS)
-        self._width = round(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
-        self._height = round(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        self._check_pixels(self._width, self._height)
-        self._walked = self._used = self._repeated = self._dropped = self._nominal = 0
-        self._first_used = self._last_used = self._last_pts = self._last_step = math.nan
+        self._capture = Capture(path, num_threads, log)
+        self.header = self._capture.header
+        self._strict = strict
+        self._clock = Clock(self.header.step_seconds)
+        self._pixel_aspect = float(self.header.pixel_aspect)
+        self.limits.check_pixels(self.header.width, self.header.height)
+        self.ended = False
+        self._decoded = self._repeated = self._dropped = 0
+        self._first_used = self._last_used = math.nan
 
     def __enter__(self) -> ClipReader:
         return self
@@ -121,110 +122,128 @@ class ClipReader:
         if max_frames < 1:
             raise ValueError(f"max_frames is {max_frames}; a chunk holds at least 1")
         shape = (max_frames, self.spec.frame_height, self.spec.frame_width, 3)
-        frames = np.empty(shape, np.uint8)
+        while not self.ended:
+            frames = np.empty(shape, np.uint8)
+            ticks = self.fill(frames)
+            if len(ticks):
+                yield FrameChunk(frames[: len(ticks)], ticks)
+
+    def fill(self, out: NDArray[np.uint8], seconds: float = math.inf) -> NDArray[np.int64]:
+        """Walk on and write sampled frames into `out`, until it is full, the video ends or `seconds` have passed.
+
+        out: (N, frame_height, frame_width, 3) uint8. Returns the ticks (<= N,) int64 of the frames written;
+        there may be none. `ended` is then whether the video has.
+        """
         ticks: list[int] = []
-        while (pts := self._grab()) is not None:
+        until = time.monotonic() + seconds
+        while len(ticks) < len(out):
+            if (pts := self._grab()) is None:
+                self.ended = True
+                self._check_enough()
+                break
             due = self.grid.due(pts)
-            self._check_ticks(self.grid.num_ticks + due)
-            if due and self._retrieve(frames[len(ticks)]):
+            self.limits.check_ticks(self.grid.num_ticks + due, self.spec.sample_fps)
+            if due and self._retrieve(out[len(ticks)]):
                 ticks.append(self.grid.take(pts))
                 self._note_used(pts, due)
-            if len(ticks) == max_frames:
-                yield FrameChunk(frames, np.array(ticks, np.int64))
-                frames, ticks = np.empty(shape, np.uint8), []
-        if ticks:
-            yield FrameChunk(frames[: len(ticks)], np.array(ticks, np.int64))
-        self._check_enough()
+            if time.monotonic() > until:
+                break
+        return np.array(ticks, np.int64)
+
+    @property
+    def first_damage(self) -> tuple[float, str] | None:
+        """Time of the last good frame before the first damage, and FFmpeg's words for it."""
+        return self._capture.first_damage
 
     def report(self) -> DecodeReport:
-        """What the pass met; meaningful once `chunks` is exhausted."""
-        upright = self.rotation_degrees in (0, 180)
-        warnings = []
-        if self._nominal:
-            warnings.append(
-                f"{self._nominal} of {self._walked} frames had no rising timestamp; "
-                f"the nominal step of {self._step_seconds:.4f} s was used for them"
-            )
-        if self._dropped:
-            warnings.append(f"{self._dropped} sampled frames could not be decoded; the next ones took their place")
+        """What the pass met; meaningful once the video has ended."""
+        header = self.header
+        turned = header.rotation_degrees in (90, 270)
+        aspect = header.pixel_aspect
         return DecodeReport(
-            duration_seconds=round(self._last_pts + self._last_step, 6),
-            width=self._width if upright else self._height,
-            height=self._height if upright else self._width,
-            codec=self.codec,
-            rotation_degrees=self.rotation_degrees,
-            time_base="nominal" if self._nominal else "pts",
-            frames_walked=self._walked,
-            frames_used=self._used,
+            duration_seconds=round(self._clock.end_seconds, 6),
+            width=header.height if turned else header.width,
+            height=header.width if turned else header.height,
+            sample_aspect_ratio=f"{aspect.numerator}:{aspect.denominator}",
+            codec=header.codec,
+            rotation_degrees=header.rotation_degrees,
+            time_base=self._clock.time_base,
+            frames_walked=self._clock.num_frames,
+            frames_decoded=self._decoded + self._dropped,
+            frames_used=self._decoded,
             frames_repeated=self._repeated,
             frames_dropped=self._dropped,
+            frames_damaged=self._capture.damaged,
             first_seconds=round(self._first_used, 6),
             last_seconds=round(self._last_used, 6),
-            warnings=tuple(warnings),
+            origin_seconds=round(self.grid.tick_seconds(0), 6),
+            ticks=self.grid.num_ticks,
+            warnings=tuple(self._warnings()),
         )
+
+    def _warnings(self) -> Iterator[str]:
+        clock, capture = self._clock, self._capture
+        if clock.num_nominal:
+            yield (
+                f"{clock.num_nominal} of {clock.num_frames} frames had no rising timestamp; "
+                f"the nominal step of {clock.step_seconds:.4f} s was used for them"
+            )
+        if self._dropped:
+            yield f"{self._dropped} sampled frames could not be decoded; the next ones took their place"
+        if capture.first_damage:
+            at, words = capture.first_damage
+            lost = f", and in {capture.gaps} places frames are missing" if capture.gaps else ""
+            yield f"corrupt at {at:.3f} s ({words}); {capture.damaged} of {clock.num_frames} frames are damaged{lost}"
+        promised = self.header.duration_seconds
+        if (
+            promised
+            and self.ended
+            and not self.grid.ended(clock.last_seconds)
+            and clock.num_frames < (self.header.num_frames or 0)
+            and clock.end_seconds < min(promised * _CUT_SHORT_SHARE, promised - _CUT_SHORT_SECONDS)
+        ):
+            yield (
+                f"the header promises {promised:.2f} s of video, {clock.end_seconds:.2f} s came: the file is cut "
+                "short, or its header is wrong"
+            )
 
     def _grab(self) -> float | None:
         """Grab the next frame; its presentation time in seconds, or None at the end."""
-        if self.grid.ended(self._last_pts) or not self._capture.grab():
+        if self.grid.ended(self._clock.last_seconds):
             return None
-        self._walked += 1
-        if self._walked > self.limits.max_frames_walked:
-            raise TooManyFrames(
-                f"the video has more than {self.limits.max_frames_walked} frames; cut it, or raise max_frames_walked",
-                value=self._walked,
-                limit=self.limits.max_frames_walked,
+        grabbed = self._capture.grab()
+        if self._strict and self._capture.first_damage:
+            at, words = self._capture.first_damage
+            raise CorruptVideo(
+                f"the video is corrupt at {at:.3f} s ({words}); repair it, or ask without strict", value=round(at, 3)
             )
-        pts = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
-        if self._walked > 1 and not self._last_pts < pts < math.inf:
-            self._nominal += 1
-            pts = self._last_pts + self._step_seconds
-        elif self._walked == 1 and not math.isfinite(pts):
-            self._nominal += 1
-            pts = 0.0
-        self._last_step = pts - self._last_pts if self._walked > 1 else self._step_seconds
-        self._last_pts = pts
+        if not grabbed:
+            return None
+        pts = self._clock.tick(self._capture.pts_seconds())
+        self.limits.check_walk(self._clock.num_frames, pts)
         return pts
 
     def _retrieve(self, out: NDArray[np.uint8]) -> bool:
-        ok, bgr = self._capture.retrieve()
-        if not ok or bgr is None:
+        bgr = self._capture.retrieve()
+        if bgr is None:
             self._dropped += 1
             return False
-        self._check_pixels(bgr.shape[1], bgr.shape[0])
-        prepare(bgr, self.spec, self.rotation_degrees, out)  # type: ignore[arg-type]
+        self.limits.check_pixels(bgr.shape[1], bgr.shape[0])
+        prepare(bgr, self.spec, self.header.rotation_degrees, out, self._pixel_aspect)
         return True
 
     def _note_used(self, pts: float, ticks: int) -> None:
-        if self._used == 0:
+        if self._decoded == 0:
             self._first_used = pts
         self._last_used = pts
-        self._used += 1
+        self._decoded += 1
         self._repeated += ticks - 1
 
-    def _check_pixels(self, width: int, height: int) -> None:
-        if width * height > self.limits.max_frame_pixels:
-            raise TooManyPixels(
-                f"a frame has {width} x {height} pixels, the limit is {self.limits.max_frame_pixels}; "
-                "scale the video down, or raise max_frame_pixels",
-                value=width * height,
-                limit=self.limits.max_frame_pixels,
-            )
-
-    def _check_ticks(self, ticks: int) -> None:
-        """Timestamps are the file's word: one frame may claim to stand for a year."""
-        if ticks > self.limits.max_ticks:
-            raise TooManyFrames(
-                f"the timestamps ask for {ticks} samples at {self.spec.sample_fps:g} per second, the limit is "
-                f"{self.limits.max_ticks}; cut the video, or raise max_ticks",
-                value=ticks,
-                limit=self.limits.max_ticks,
-            )
-
     def _check_enough(self) -> None:
-        if self._walked == 0 or (self._used == 0 and self._dropped):
+        if self._clock.num_frames == 0 or (self._decoded == 0 and self._dropped):
             raise NoDecodableFrame(
-                f"the container opens (codec {self.codec}) but no frame could be decoded; the file is cut short or "
-                "broken, or this build has no decoder for the codec: re-encode it, for example to H.264"
+                f"the container opens (codec {self.header.codec}) but no frame could be decoded; the file is cut short "
+                "or broken, or this build has no decoder for the codec: re-encode it, for example to H.264"
             )
         if self.grid.num_ticks < self.spec.min_frames:
             raise TooShort(
@@ -233,30 +252,3 @@ class ClipReader:
                 value=self.grid.num_ticks,
                 limit=self.spec.min_frames,
             )
-
-
-def _open(path: Path, num_threads: int) -> cv2.VideoCapture:
-    if path.stat().st_size == 0:
-        raise EmptyFile("the video has 0 bytes; send the whole file", value=0)
-    # N_THREADS defaults to the host's cores, whatever the container's quota (opencv#20002).
-    # Absolute: FFmpeg reads "12:30.mp4" as a file of the protocol "12".
-    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, num_threads])
-    if not capture.isOpened():
-        capture.release()
-        raise NotAVideo("no demuxer finds a video stream in these bytes; send an MP4, MOV, MKV, WebM or AVI file")
-    return capture
-
-
-def _fourcc(capture: cv2.VideoCapture) -> str:
-    """The codec's four characters as FFmpeg tags them, lower case; `unknown` where there are none."""
-    value = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
-    text = value.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ").lower()
-    return _CODEC_NAMES.get(text, text) if text.isprintable() and text else "unknown"
-
-
-# Container tags of one codec, under the name FFmpeg gives it.
-_CODEC_NAMES = {
-    "avc1": "h264", "hev1": "hevc", "hvc1": "hevc", "av01": "av1", "vp08": "vp8", "vp80": "vp8", "vp09": "vp9",
-    "vp90": "vp9", "mp4v": "mpeg4", "fmp4": "mpeg4", "xvid": "mpeg4", "divx": "mpeg4", "mjpg": "mjpeg",
-    "mpg1": "mpeg1video", "mpg2": "mpeg2video",
-}  # fmt: skip

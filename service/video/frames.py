@@ -1,4 +1,4 @@
-"""One decoded frame to one encoder frame: rotation, fit, colour order."""
+"""One decoded frame to one encoder frame: pixel aspect, fit, rotation, colour order."""
 
 from __future__ import annotations
 
@@ -8,33 +8,29 @@ from numpy.typing import NDArray
 
 from service.video.spec import ClipSpec
 
+Image = NDArray[np.uint8]
+
 _ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
-def prepare(bgr: NDArray[np.uint8], spec: ClipSpec, rotation_degrees: int, out: NDArray[np.uint8]) -> None:
+def prepare(bgr: Image, spec: ClipSpec, rotation_degrees: int, out: Image, pixel_aspect: float = 1.0) -> None:
     """Write a decoded frame into `out` as the encoder wants it.
 
     bgr: (h, w, 3) uint8, as OpenCV retrieves it; rotation_degrees: clockwise, a multiple of 90;
+    pixel_aspect: width of a stored pixel by its height (the sample aspect ratio, ITU-T H.264 E.2.1);
     out: (frame_height, frame_width, 3) uint8 RGB, C-contiguous.
 
-    Shrinking goes by the largest integer factor first, a plain mean over blocks (cheap, no aliasing),
-    then bilinearly by less than 2. The turn comes last, on few pixels: with the target's sides swapped
-    for it, the picture is the same.
+    Each side is halved while it is at least twice the target, a plain mean of neighbours (cheap, no
+    aliasing), then brought to it bilinearly by less than 2. The turn comes last, on few pixels: with the
+    target's sides swapped for it, the picture is the same.
     """
     height, width = spec.frame_height, spec.frame_width
     if rotation_degrees in (90, 270):
         height, width = width, height
     if spec.resize == "crop":
-        bgr = _centre(bgr, height, width)
-    factor = min(bgr.shape[0] // height, bgr.shape[1] // width)
-    if factor >= 2:
-        rows, columns = bgr.shape[0] // factor, bgr.shape[1] // factor
-        top, left = (bgr.shape[0] - rows * factor) // 2, (bgr.shape[1] - columns * factor) // 2
-        bgr = cv2.resize(  # type: ignore[assignment]
-            bgr[top : top + rows * factor, left : left + columns * factor],
-            (columns, rows),
-            interpolation=cv2.INTER_AREA,
-        )
+        bgr = _centre(bgr, height * pixel_aspect / width)
+    while (down := 1 + (bgr.shape[0] >= 2 * height)) * (across := 1 + (bgr.shape[1] >= 2 * width)) > 1:
+        bgr = _halve(bgr, down, across)
     if bgr.shape[:2] != (height, width):
         bgr = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
     if rotation_degrees:
@@ -42,9 +38,16 @@ def prepare(bgr: NDArray[np.uint8], spec: ClipSpec, rotation_degrees: int, out: 
     cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=out)
 
 
-def _centre(bgr: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """The largest centred part with the aspect ratio height:width, as a view."""
-    rows = min(bgr.shape[0], round(bgr.shape[1] * height / width)) or 1
-    columns = min(bgr.shape[1], round(bgr.shape[0] * width / height)) or 1
+def _centre(bgr: Image, ratio: float) -> Image:
+    """The largest centred part whose stored height is `ratio` of its stored width, as a view."""
+    rows = min(bgr.shape[0], round(bgr.shape[1] * ratio)) or 1
+    columns = min(bgr.shape[1], round(bgr.shape[0] / ratio)) or 1
     top, left = (bgr.shape[0] - rows) // 2, (bgr.shape[1] - columns) // 2
     return bgr[top : top + rows, left : left + columns]
+
+
+def _halve(bgr: Image, down: int, across: int) -> Image:
+    """Means of blocks of `down` x `across` pixels (1 or 2 each); an odd last row or column is left out."""
+    rows, columns = bgr.shape[0] // down, bgr.shape[1] // across
+    whole = bgr[: rows * down, : columns * across]
+    return cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]

@@ -1,10 +1,17 @@
-"""`python -m tests.bench [upload | agreement CHECKPOINT MANIFEST SPLIT]`; `make bench` runs what needs no data."""
+"""`python -m tests.bench NAME`; `make bench` runs `upload`.
+
+upload
+decode [--rounds N] [--seconds S] [--sizes WxH,...] [--sides NAME,...]
+decode-scaling [--rounds N] [--seconds S] [--sides NAME,...]
+decode-memory [--lengths SECONDS,...]
+agreement CHECKPOINT MANIFEST SPLIT
+"""
 
 from __future__ import annotations
 
 import sys
 
-from tests.bench import upload
+from tests.bench import decode, decode_memory, decode_scaling, upload
 
 
 def main(arguments: list[str]) -> None:
@@ -12,6 +19,12 @@ def main(arguments: list[str]) -> None:
     match arguments:
         case [] | ["upload"]:
             upload.main()
+        case ["decode", *flags]:
+            decode.main(flags)
+        case ["decode-scaling", *flags]:
+            decode_scaling.main(flags)
+        case ["decode-memory", *flags]:
+            decode_memory.main(flags)
         case ["agreement", checkpoint, manifest, split]:
             from tests.bench import agreement  # torch: only where it is wanted
 

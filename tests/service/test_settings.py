@@ -121,7 +121,19 @@ def test_every_setting_is_documented_in_one_line(name: str) -> None:
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_a_number_has_its_unit_in_its_name(name: str) -> None:
-    counts = ("bytes", "frames", "ticks", "pixels", "seconds", "threads", "in_flight", "in_progress", "walked", "port")
+    counts = (
+        "bytes",
+        "frames",
+        "ticks",
+        "pixels",
+        "seconds",
+        "threads",
+        "in_flight",
+        "in_progress",
+        "decoding",
+        "walked",
+        "port",
+    )
     if Settings.model_fields[name].annotation in (int, float):
         assert name.endswith(counts)
 

@@ -139,7 +139,7 @@ def test_openapi_describes_the_upload(openapi: dict[str, Any]) -> None:
     assert list(content) == ["multipart/form-data", "video/*", "application/octet-stream"]
     assert content["multipart/form-data"]["schema"]["properties"]["video"]["format"] == "binary"
     assert {parameter["name"] for parameter in predict["parameters"]} == {
-        "model", "top_k", "start_seconds", "end_seconds",
+        "model", "top_k", "start_seconds", "end_seconds", "strict",
     }  # fmt: skip
     assert all(parameter["description"] for parameter in predict["parameters"])
 

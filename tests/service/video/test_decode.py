@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,7 +19,9 @@ from service.errors import (
     TooManyPixels,
     TooShort,
 )
-from service.video.decode import ClipReader, DecodeLimits, DecodeReport, FrameChunk
+from service.video.capture import Capture
+from service.video.decode import ClipReader, DecodeReport, FrameChunk
+from service.video.limits import DecodeLimits
 from service.video.spec import ClipSpec
 from tests.drawn import BLUE, ORANGE, Drawn, Encoder, draw, read_index, serving_frames
 
@@ -104,15 +105,20 @@ def test_codecs_and_containers(tmp_path: Path, encoder: Encoder, b_frames: int, 
         duration_seconds=2.0,
         width=320,
         height=240,
+        sample_aspect_ratio="1:1",
         codec=codec,
         rotation_degrees=0,
         time_base="pts",
         frames_walked=50,
+        frames_decoded=16,
         frames_used=16,
         frames_repeated=0,
         frames_dropped=0,
+        frames_damaged=0,
         first_seconds=0.0,
         last_seconds=1.88,
+        origin_seconds=0.0,
+        ticks=16,
     )
 
 
@@ -232,14 +238,15 @@ def test_a_stream_that_changes_size_and_starts_over(tmp_path: Path) -> None:
 class _FailsToRetrieve:
     """A capture whose `retrieve` fails for some calls: a fake, as no file makes FFmpeg do so on demand."""
 
-    def __init__(self, capture: cv2.VideoCapture, failing: set[int]) -> None:
+    def __init__(self, capture: Capture, failing: set[int]) -> None:
         self._capture, self._failing, self._calls = capture, failing, 0
-        self.grab, self.get, self.release = capture.grab, capture.get, capture.release
 
-    def retrieve(self) -> tuple[bool, NDArray[np.uint8] | None]:
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._capture, name)
+
+    def retrieve(self) -> NDArray[np.uint8] | None:
         self._calls += 1
-        ok, bgr = self._capture.retrieve()
-        return (False, None) if self._calls - 1 in self._failing else (ok, bgr)  # type: ignore[return-value]
+        return None if self._calls - 1 in self._failing else self._capture.retrieve()
 
 
 def test_the_next_frame_takes_the_place_of_a_dropped_one(clip: Drawn) -> None:
@@ -414,4 +421,4 @@ def test_leaving_the_block_closes_the_file(clip: Drawn) -> None:
     with ClipReader(clip.path, SPEC) as reader:
         next(reader.chunks(2))
         assert _open_descriptors() > before
-    assert _open_descriptors() == before, f"{reader.path.name} is still open"
+    assert _open_descriptors() == before, "the file is still open"

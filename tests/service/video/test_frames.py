@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -64,11 +65,35 @@ def test_stretch_keeps_the_corners(target: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("resize", POLICIES)
-@pytest.mark.parametrize("factor", [2, 3, 4, 7])
-def test_an_integer_shrink_is_the_mean_of_blocks(resize: ResizePolicy, factor: int) -> None:
-    bgr = noise(24 * factor, 32 * factor)
-    blocks = bgr.reshape(24, factor, 32, factor, 3).mean(axis=(1, 3))[:, :, ::-1]
-    assert np.abs(prepared(bgr, 24, 32, resize) - blocks).max() <= 0.5 + 1e-3
+@pytest.mark.parametrize(("down", "across"), [(2, 2), (4, 4), (8, 8), (2, 1), (1, 4), (8, 2)])
+def test_a_shrink_by_powers_of_two_is_the_mean_of_blocks(resize: ResizePolicy, down: int, across: int) -> None:
+    """Crop: where the pixel aspect makes up for the difference."""
+    bgr = noise(24 * down, 32 * across)
+    blocks = bgr.reshape(24, down, 32, across, 3).mean(axis=(1, 3))[:, :, ::-1]
+    halvings = max(down, across).bit_length() - 1
+    out = np.empty((24, 32, 3), np.uint8)
+    spec = ClipSpec(sample_fps=8, frame_height=24, frame_width=32, resize=resize)
+    prepare(bgr, spec, 0, out, down / across)
+    assert np.abs(out - blocks).max() <= 0.5 * halvings + 1e-3, "each halving rounds once"
+
+
+@pytest.mark.parametrize("factor", [3, 5, 7])
+def test_a_shrink_by_any_other_factor_is_near_the_mean_of_blocks(factor: int) -> None:
+    """Of a picture without the finest detail: halving to less than 2, then bilinearly, weighs neighbours otherwise."""
+    smooth = cv2.GaussianBlur(noise(24 * factor, 32 * factor), (0, 0), factor)
+    blocks = smooth.reshape(24, factor, 32, factor, 3).mean(axis=(1, 3))[:, :, ::-1]
+    assert np.abs(prepared(smooth, 24, 32, "crop") - blocks).max() <= 3  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("aspect", "kept"), [(2.0, np.s_[:, 20:40]), (0.5, np.s_[5:35, :]), (1.0, np.s_[:, 10:50])])
+def test_a_crop_takes_the_centre_of_what_is_shown(aspect: float, kept: tuple[slice, slice]) -> None:
+    """40 rows of 60 stored pixels, each `aspect` wide: shown 120, 30 or 60 wide."""
+    bgr = noise(40, 60)
+    out = np.empty((40, 40, 3), np.uint8)
+    prepare(bgr, ClipSpec(sample_fps=8, frame_height=40, frame_width=40), 0, out, aspect)
+    part = np.ascontiguousarray(bgr[kept])
+    expected = part if part.shape[:2] == (40, 40) else cv2.resize(part, (40, 40), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(out, expected[:, :, ::-1])
 
 
 @pytest.mark.parametrize("resize", POLICIES)

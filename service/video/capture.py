@@ -1,0 +1,157 @@
+"""`cv2.VideoCapture` (FFmpeg backend) without its surprises: one open file, grabbed frame by frame."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import EmptyFile, NotAVideo
+
+# Some containers promise absurd rates (90000); a nominal step is only used where timestamps fail.
+_FALLBACK_FPS = 25.0
+_SANE_FPS = (0.1, 480.0)
+# A pixel thinner or flatter than this is a broken header.
+_SANE_PIXEL_ASPECT = (0.1, 10.0)
+# `grab` fails on one undecodable packet as it does at the end; at the end a further try costs microseconds.
+_TRIES_PAST_BAD_PACKETS = 256
+
+
+class ErrorLog(Protocol):
+    """Where FFmpeg's error lines go: it conceals damage and tells nobody else."""
+
+    def take(self) -> str | None:
+        """The first error line since the last call; None when there is none."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the file says before a frame is decoded; sizes in stored pixels, before rotation.
+
+    num_frames and duration_seconds are the container's word, and None where it says nothing usable.
+    """
+
+    codec: str
+    width: int
+    height: int
+    rotation_degrees: int
+    pixel_aspect: Fraction
+    fps: float | None
+    num_frames: int | None
+
+    @property
+    def step_seconds(self) -> float:
+        """From one frame to the next, nominally."""
+        return 1.0 / (self.fps or _FALLBACK_FPS)
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """Of the container: OpenCV makes its frame count from it, or it from the count."""
+        return self.num_frames / self.fps if self.num_frames and self.fps else None
+
+
+class Capture:
+    """One open video. Raises EmptyFile, NotAVideo.
+
+    gaps: places where packets gave an error instead of a frame; damaged: frames whose decoding FFmpeg
+    complained of (known with an `ErrorLog` only); first_damage: the time before it and FFmpeg's words.
+    """
+
+    def __init__(self, path: Path, num_threads: int = 1, log: ErrorLog | None = None) -> None:
+        if path.stat().st_size == 0:
+            raise EmptyFile("the video has 0 bytes; send the whole file", value=0)
+        # N_THREADS defaults to the host's cores, whatever the container's quota (opencv#20002).
+        # Absolute: FFmpeg reads "12:30.mp4" as a file of the protocol "12".
+        self._cv = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, num_threads])
+        self._log = log
+        if not self._cv.isOpened():
+            self._cv.release()
+            reason = log.take() if log else None
+            raise NotAVideo(
+                f"no video can be opened in these bytes{f' ({reason})' if reason else ''}; "
+                "send an MP4, MOV, MKV, WebM or AVI file",
+                words=reason,
+            )
+        # Versions differ in whether they rotate by default: never, and we do it ourselves.
+        self._cv.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        self.header = self._read_header()
+        self.gaps = self.damaged = 0
+        self.first_damage: tuple[float, str] | None = None
+        self._last_pts = 0.0
+
+    def grab(self) -> bool:
+        """Decode the next frame, over packets that can't be; False at the end."""
+        tries = 0
+        while not self._cv.grab():
+            tries += 1
+            if tries > _TRIES_PAST_BAD_PACKETS:
+                self._note_damage(frame=False)
+                return False
+        if tries:
+            self.gaps += 1
+        self._note_damage(frame=True, gap=tries > 0)
+        self._last_pts = self.pts_seconds()
+        return True
+
+    def pts_seconds(self) -> float:
+        """Presentation timestamp of the frame grabbed last, relative to the stream's start."""
+        return self._cv.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+
+    def is_intra(self) -> bool:
+        """Whether the frame grabbed last is an I picture."""
+        return int(self._cv.get(cv2.CAP_PROP_FRAME_TYPE)) == ord("I")
+
+    def retrieve(self) -> NDArray[np.uint8] | None:
+        """The frame grabbed last, (h, w, 3) uint8 BGR, valid until the next; None when it can't be converted."""
+        ok, bgr = self._cv.retrieve()
+        return bgr if ok else None  # type: ignore[return-value]
+
+    def release(self) -> None:
+        """Close the file."""
+        self._cv.release()
+
+    def _note_damage(self, *, frame: bool, gap: bool = False) -> None:
+        line = self._log.take() if self._log else None
+        if line is None and not gap:
+            return
+        self.damaged += frame
+        self.first_damage = self.first_damage or (self._last_pts, line or "a packet that can't be decoded")
+
+    def _read_header(self) -> Header:
+        get = self._cv.get
+        fps, count = get(cv2.CAP_PROP_FPS), get(cv2.CAP_PROP_FRAME_COUNT)
+        return Header(
+            codec=_codec(int(get(cv2.CAP_PROP_FOURCC))),
+            width=round(get(cv2.CAP_PROP_FRAME_WIDTH)),
+            height=round(get(cv2.CAP_PROP_FRAME_HEIGHT)),
+            rotation_degrees=round(get(cv2.CAP_PROP_ORIENTATION_META) / 90) % 4 * 90,
+            pixel_aspect=_pixel_aspect(get(cv2.CAP_PROP_SAR_NUM), get(cv2.CAP_PROP_SAR_DEN)),
+            fps=fps if _SANE_FPS[0] <= fps <= _SANE_FPS[1] else None,
+            num_frames=int(count) if 0 < count < 1e12 else None,
+        )
+
+
+def _pixel_aspect(numerator: float, denominator: float) -> Fraction:
+    if not (math.isfinite(numerator) and math.isfinite(denominator) and numerator > 0 and denominator > 0):
+        return Fraction(1)
+    aspect = Fraction(int(numerator), int(denominator))
+    return aspect if _SANE_PIXEL_ASPECT[0] <= aspect <= _SANE_PIXEL_ASPECT[1] else Fraction(1)
+
+
+def _codec(fourcc: int) -> str:
+    """The codec under FFmpeg's name where the tag is known, else the tag, lower case; `unknown` without one."""
+    text = (fourcc & 0xFFFFFFFF).to_bytes(4, "little").decode("ascii", "replace").strip("\0 ").lower()
+    return _CODEC_NAMES.get(text, text) if text.isprintable() and text else "unknown"
+
+
+_CODEC_NAMES = {
+    "avc1": "h264", "hev1": "hevc", "hvc1": "hevc", "av01": "av1", "vp08": "vp8", "vp80": "vp8", "vp09": "vp9",
+    "vp90": "vp9", "mp4v": "mpeg4", "fmp4": "mpeg4", "xvid": "mpeg4", "divx": "mpeg4", "mjpg": "mjpeg",
+    "mpg1": "mpeg1video", "mpg2": "mpeg2video",
+}  # fmt: skip

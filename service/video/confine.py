@@ -1,0 +1,97 @@
+"""The bounds of a decode process (Linux): rlimits, no new files, FFmpeg's error lines caught, death with its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import resource
+import signal
+
+from service.video.limits import DecodeLimits
+
+_LOG_BYTES = 64 * 1024
+# What a process that hit its soft CPU limit gets to end by SIGXCPU before SIGKILL.
+_CPU_GRACE_SECONDS = 5
+# An allocation that failed was no larger than this many frames.
+_LARGEST_ALLOCATION_FRAMES = 4
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_OOM_SCORE_MOST = "1000"
+
+
+class FfmpegLog:
+    """FFmpeg's error lines, caught where OpenCV prints them: the process's standard output and error.
+
+    Needs OPENCV_FFMPEG_LOGLEVEL=16 when cv2 opens its first file, and an unbuffered C stdout (`python -u`).
+    """
+
+    def __init__(self) -> None:
+        self._file = os.memfd_create("ffmpeg-log")
+        os.dup2(self._file, 1)
+        os.dup2(self._file, 2)
+        self._seen = 0
+
+    def take(self) -> str | None:
+        """The first line since the last call, without FFmpeg's tags."""
+        size = os.fstat(self._file).st_size
+        if size == self._seen:
+            return None
+        text = os.pread(self._file, 400, self._seen).decode("utf-8", "replace")
+        self._seen = size
+        if size > _LOG_BYTES:
+            os.ftruncate(self._file, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            self._seen = 0
+        return text.splitlines()[0].rpartition("] ")[2].strip()[:200] or "an error without words"
+
+
+class Memory:
+    """The address space of this process, bounded from now on to `more_bytes` above what it has."""
+
+    def __init__(self, more_bytes: int) -> None:
+        self._status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        self._limit = self._read("VmSize") + more_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (self._limit, self._limit))
+
+    def exhausted(self, frame_pixels: int) -> bool:
+        """Whether an allocation of a few frames may have failed: FFmpeg then ends as it does at the file's end."""
+        return self._read("VmPeak") + _LARGEST_ALLOCATION_FRAMES * 3 * frame_pixels > self._limit
+
+    def _read(self, name: str) -> int:
+        found = re.search(rf"^{name}:\s+(\d+) kB", os.pread(self._status, 8192, 0).decode("ascii"), re.MULTILINE)
+        assert found  # noqa: S101  (proc(5): every process with memory has both)
+        return int(found[1]) * 1024
+
+
+def confine(limits: DecodeLimits) -> Memory:
+    """Past the CPU limit SIGXCPU, past the memory limit failed allocations; no core file, no file of any size.
+
+    Where memory runs out for all, the kernel is to take a decoder and not the service.
+    """
+    cpu = limits.max_decode_cpu_seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + _CPU_GRACE_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 * _LOG_BYTES, 16 * _LOG_BYTES))
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123  (not a file of ours)
+        file.write(_OOM_SCORE_MOST)
+    return Memory(limits.max_decode_memory_bytes)
+
+
+def open_no_more_files() -> None:
+    """A format that names other files (references, playlists) finds none; what is open stays so."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+
+
+def name_process(name: str) -> None:
+    """As `ps` and `top` show it; at most 15 characters."""
+    _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
+
+
+def die_with_parent() -> None:
+    """SIGKILL when the parent ends (prctl(2)): when the thread that forked ends, so it must be the only one."""
+    _prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+
+
+def _prctl(option: int, argument: ctypes.c_char_p | ctypes.c_ulong) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")

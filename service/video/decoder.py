@@ -1,0 +1,178 @@
+"""A decode process: a fork of the zygote for one video. It decodes when it is given a turn, and ends with its video."""
+
+from __future__ import annotations
+
+import mmap
+import socket
+import traceback
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from service.errors import DecodeMemory, NoDecodableFrame, NotAVideo, ReelserveError, VideoError
+from service.video.confine import FfmpegLog, Memory, confine, open_no_more_files
+from service.video.container import Container, identify
+from service.video.decode import ClipReader
+from service.video.diagnosis import explain, no_frame
+from service.video.facts import ProbeFacts
+from service.video.limits import DecodeLimits
+from service.video.probe import Prober, unopened
+from service.video.wire import MAX_MESSAGE_BYTES, DecodeRequest, Fault, Go, Reply
+
+# A turn is short, so that a clip that has just come waits little for its first.
+TURN_SECONDS = 0.025
+
+
+class Task(Protocol):
+    """Work on one video in turns."""
+
+    def turn(self, go: Go) -> Reply:
+        """At most about `TURN_SECONDS` of it. Raises ReelserveError."""
+
+
+def run(channel: socket.socket, segments: list[int], request: DecodeRequest) -> None:
+    """Answer each `Go` with a `Reply` until the video has ended or the service has gone.
+
+    Every fault of the file becomes a `Fault`; what kills the process is told by its parent.
+    """
+    log = FfmpegLog()
+    memory = confine(request.limits)
+    probes = request.task == "probe"
+    task: Task = ProbeTask(request, log, memory) if probes else ClipTask(request, segments, log, memory)
+    try:
+        while data := channel.recv(MAX_MESSAGE_BYTES):
+            reply = _guarded(task, Go.parse(data), request.limits)
+            reply.send(channel)
+            if reply.ended or reply.fault:
+                return
+    except OSError:  # the service has gone, and with it the need
+        return
+
+
+class ClipTask:
+    """One `ClipReader`, turn by turn; the first turn opens it."""
+
+    def __init__(self, request: DecodeRequest, segments: list[int], log: FfmpegLog, memory: Memory) -> None:
+        assert request.spec is not None  # noqa: S101  (the pool's request of a clip has one)
+        shape = (request.chunk_frames, request.spec.frame_height, request.spec.frame_width, 3)
+        self._frames = [np.frombuffer(mmap.mmap(segment, 0), np.uint8).reshape(shape) for segment in segments]
+        self._request = request
+        self._spec = request.spec
+        self._log = log
+        self._memory = memory
+        self._reader: ClipReader | None = None
+        self._container = Container()
+
+    def turn(self, go: Go) -> Reply:
+        """Open the video, or fill a segment; the last reply has the report."""
+        if self._reader is None:
+            self._open()
+            return Reply(container=self._container)
+        try:
+            ticks = self._reader.fill(self._frames[go.segment], TURN_SECONDS)
+        except NoDecodableFrame as error:
+            damage = self._reader.first_damage
+            raise explain(error, self._container, damage and damage[1]) from error
+        if not self._reader.ended:
+            return Reply(ticks=ticks.tolist())
+        if self._memory.exhausted(self._reader.header.width * self._reader.header.height):
+            raise MemoryError
+        return Reply(ticks=ticks.tolist(), ended=True, report=self._reader.report())
+
+    def _open(self) -> None:
+        request = self._request
+        with request.path.open("rb") as file:
+            try:
+                self._reader = ClipReader(
+                    request.path, self._spec, start_seconds=request.start_seconds, end_seconds=request.end_seconds,
+                    limits=request.limits, strict=request.strict, log=self._log,
+                )  # fmt: skip
+            except NotAVideo as error:
+                open_no_more_files()
+                raise explain(error, identify(file), error.words) from error
+            open_no_more_files()
+            self._container = identify(file)
+
+
+class ProbeTask:
+    """One `Prober`, turn by turn: the first opens, the second measures, the others walk; the last has the facts.
+
+    A file that a prediction would refuse is an answer here, as long as its headers name a video or its container;
+    NotAVideo, EmptyFile and what ends the process stay errors.
+    """
+
+    def __init__(self, request: DecodeRequest, log: FfmpegLog, memory: Memory) -> None:
+        self._request = request
+        self._log = log
+        self._memory = memory
+        self._prober: Prober | None = None
+        self._unopened: ProbeFacts | None = None
+        self._measured = False
+        self._container = Container()
+
+    def turn(self, go: Go) -> Reply:  # noqa: ARG002  (a probe fills no segment)
+        """Open, measure or walk on."""
+        if self._unopened:
+            return Reply(ended=True, facts=self._unopened)
+        if self._prober is None:
+            self._open()
+            return Reply(container=self._container)
+        if not self._measured:
+            self._measured = True
+            self._prober.measure(TURN_SECONDS)
+        else:
+            self._prober.walk(TURN_SECONDS)
+        if self._request.full and not self._prober.ended:
+            return Reply()
+        return Reply(ended=True, facts=self._facts(self._prober))
+
+    def _open(self) -> None:
+        with self._request.path.open("rb") as file:
+            try:
+                self._prober = Prober(self._request.path, self._request.limits, self._log)
+            except NotAVideo as error:
+                open_no_more_files()
+                self._container = identify(file)
+                why = explain(error, self._container, error.words)
+                if isinstance(why, NotAVideo):
+                    raise why from error
+                self._unopened = unopened(self._container, why)
+            else:
+                open_no_more_files()
+                self._container = identify(file)
+
+    def _facts(self, prober: Prober) -> ProbeFacts:
+        if prober.ended and self._memory.exhausted(prober.header.width * prober.header.height):
+            raise MemoryError
+        if not prober.gave_nothing:
+            return prober.facts(self._container)
+        damage = prober.first_damage
+        why = explain(no_frame(prober.header.codec), self._container, damage and damage[1])
+        return prober.facts(self._container, why)
+
+
+def _guarded(task: Task, go: Go, limits: DecodeLimits) -> Reply:
+    try:
+        return task.turn(go)
+    except ReelserveError as error:
+        fault = Fault(code=error.code, detail=error.detail, value=error.value, limit=error.limit)
+    except MemoryError:
+        fault = _memory_fault(limits)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            fault = _memory_fault(limits)
+        else:
+            fault = Fault(code=VideoError.code, detail=f"OpenCV gives up on the video ({error.err}); re-encode it")
+    except Exception as error:  # noqa: BLE001  (the service logs it: this process has no other voice)
+        fault = Fault(code=ReelserveError.code, detail=str(error), trace=traceback.format_exc())
+    return Reply(fault=fault)
+
+
+def _memory_fault(limits: DecodeLimits) -> Fault:
+    return Fault(
+        code=DecodeMemory.code,
+        detail=f"decoding needs more than {limits.max_decode_memory_bytes} bytes; scale the video down, or raise "
+        "max_decode_memory_bytes",
+        limit=limits.max_decode_memory_bytes,
+    )

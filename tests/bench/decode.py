@@ -1,0 +1,204 @@
+"""Frames per second decoded and prepared by one worker, against what one thread could do at best.
+
+Sampled at 8 a second, 224 x 224, centre crop; all sides on the same file, each with one decoding thread:
+
+ours        the decode process, chunks through shared memory
+in-process  ClipReader in this process
+limit       OpenCV grabs every frame and retrieves the sampled ones; no resize
+grab        OpenCV only grabs
+pyav        PyAV decodes every frame, scales the sampled ones bilinearly to RGB; stretched, not cropped
+decord      its reader scales the sampled frames; stretched, not cropped
+torchcodec  the same
+
+Run: `python -m tests.bench decode [--rounds N] [--seconds S] [--sizes WxH,...] [--sides NAME,...]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+from av.video.reformatter import Interpolation
+
+from service.video.decode import ClipReader
+from service.video.grid import SamplingGrid
+from service.video.spec import ClipSpec
+from tests.bench.slices import Side, alternate, ratio
+from tests.long_clips import loop, moving
+
+FRAME_SIDE = 224
+SPEC = ClipSpec(sample_fps=8.0, frame_height=FRAME_SIDE, frame_width=FRAME_SIDE, resize="crop")
+CHUNK_FRAMES = 16
+SIZES = "320x240,1280x720,1920x1080"
+SIDES = ("ours", "in-process", "limit", "grab", "pyav", "decord", "torchcodec")
+
+
+@contextmanager
+def ours(path: Path, num_credits: int = 1) -> Iterator[Callable[[], int]]:
+    """The decode process; the pool outlives the passes, as it does in the server."""
+    from service.video.pool import DecodePool
+
+    with DecodePool(num_credits=num_credits) as pool:
+
+        def run() -> int:
+            with pool.open(path, SPEC) as clip:
+                for chunk in clip.chunks():
+                    chunk.release()
+                walked: int = clip.report().frames_walked
+                return walked
+
+        yield run
+
+
+def in_process(path: Path) -> int:
+    """ClipReader where the caller is."""
+    with ClipReader(path, SPEC) as reader:
+        for _ in reader.chunks(CHUNK_FRAMES):
+            pass
+        return reader.report().frames_walked
+
+
+def limit(path: Path) -> int:
+    """Grab all, retrieve the sampled."""
+    return len(_walk(path)[0])
+
+
+def grab(path: Path) -> int:
+    """Grab all and nothing else."""
+    capture = _capture(path)
+    walked = 0
+    while capture.grab():
+        walked += 1
+    capture.release()
+    return walked
+
+
+def pyav(path: Path) -> int:
+    """Decode all, scale the sampled."""
+    grid = SamplingGrid(SPEC.sample_fps)
+    walked = 0
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        for frame in container.decode(stream):
+            walked += 1
+            if grid.take(frame.time):
+                size = {"width": FRAME_SIDE, "height": FRAME_SIDE}
+                rgb = frame.reformat(**size, format="rgb24", interpolation=Interpolation.BILINEAR, threads=1)
+                rgb.to_ndarray()
+    return walked
+
+
+def decord(path: Path) -> Callable[[], int]:
+    """Its batches of as many frames as our chunks; ImportError where it is not installed."""
+    library: Any = importlib.import_module("decord")
+    sampled = _walk(path)[1]
+
+    def run() -> int:
+        reader = library.VideoReader(str(path), ctx=library.cpu(0), num_threads=1, width=FRAME_SIDE, height=FRAME_SIDE)
+        for start in range(0, len(sampled), CHUNK_FRAMES):
+            reader.get_batch(sampled[start : start + CHUNK_FRAMES]).asnumpy()
+        return len(reader)
+
+    return run
+
+
+def torchcodec(path: Path) -> Callable[[], int]:
+    """As `decord`; ImportError where it is not installed, RuntimeError where it finds no FFmpeg."""
+    torch: Any = importlib.import_module("torch")
+    decoders: Any = importlib.import_module("torchcodec.decoders")
+    resize: Any = importlib.import_module("torchcodec.transforms").Resize((FRAME_SIDE, FRAME_SIDE))
+    torch.set_num_threads(1)
+    sampled = _walk(path)[1]
+
+    def run() -> int:
+        reader = decoders.VideoDecoder(
+            path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact", transforms=[resize]
+        )
+        for start in range(0, len(sampled), CHUNK_FRAMES):
+            reader.get_frames_at(sampled[start : start + CHUNK_FRAMES]).data.numpy()
+        return len(reader)
+
+    return run
+
+
+def make_sides(path: Path, names: list[str], stack: ExitStack) -> list[Side]:
+    """The sides asked for; one line for each that this environment lacks."""
+    sides = []
+    for name in names:
+        if name == "ours":
+            sides.append(Side(name, stack.enter_context(ours(path))))
+        elif name in ("decord", "torchcodec"):
+            try:
+                sides.append(Side(name, {"decord": decord, "torchcodec": torchcodec}[name](path)))
+            except (ImportError, RuntimeError) as fault:
+                print(f"{name} is left out: {str(fault).splitlines()[0]}")
+        else:
+            run = {"in-process": in_process, "limit": limit, "grab": grab, "pyav": pyav}[name]
+            sides.append(Side(name, lambda run=run: run(path)))  # type: ignore[misc]
+    return sides
+
+
+def make_clip(folder: Path, width: int, height: int) -> Path:
+    """20 s of real content; 60 s of small pictures, so that opening the file weighs little there too."""
+    source = moving(folder / f"source-{width}x{height}.mp4", width, height)
+    return loop(source, folder / f"{width}x{height}.mp4", 60.0 if height < 480 else 20.0)
+
+
+def table(rates: dict[str, list[float]]) -> None:
+    """Median rates, and the ratios to `limit` and to `grab` where these ran."""
+    references = [name for name in ("limit", "grab") if name in rates]
+    print(f"{'side':<12}{'frames/s':>9}" + "".join(f"{'/ ' + name:>24}" for name in references))
+    for side, values in rates.items():
+        against = "".join(f"{ratio(values, rates[name]):>24}" for name in references)
+        print(f"{side:<12}{statistics.median(values):>9.0f}{against}")
+
+
+def main(arguments: list[str]) -> None:
+    """Print a table for each size."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench decode")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a slice; whole passes over the clip")
+    parser.add_argument("--sizes", default=SIZES)
+    parser.add_argument("--sides", default=",".join(SIDES))
+    options = parser.parse_args(arguments)
+    cv2.setNumThreads(1)
+    for size in options.sizes.split(","):
+        width, height = map(int, size.split("x"))
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            clip = make_clip(Path(folder), width, height)
+            sides = make_sides(clip, options.sides.split(","), stack)
+            rates = alternate(sides, options.rounds, options.seconds)
+            walked, sampled = _walk(clip)
+        print(
+            f"{size}: H.264, {len(walked)} frames, {len(sampled)} sampled; {options.rounds} rounds of slices of "
+            f"{options.seconds:g} s; median, median ratio [quartiles]"
+        )
+        table(rates)
+
+
+def _capture(path: Path) -> cv2.VideoCapture:
+    return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+
+
+def _walk(path: Path) -> tuple[list[float], list[int]]:
+    """Times of all frames, grabbed; indices of the sampled ones, retrieved."""
+    capture = _capture(path)
+    grid = SamplingGrid(SPEC.sample_fps)
+    times: list[float] = []
+    sampled: list[int] = []
+    while capture.grab():
+        times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
+        if grid.take(times[-1]):
+            capture.retrieve()
+            sampled.append(len(times) - 1)
+    capture.release()
+    return times, sampled
