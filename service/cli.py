@@ -1,4 +1,4 @@
-"""The command line: serve | predict. Settings are flags of `serve` and environment variables of both."""
+"""The command line: serve | predict | probe. Settings are flags of `serve` and environment variables of all."""
 
 from __future__ import annotations
 
@@ -94,6 +94,58 @@ def predict(
         out.print(table)
     if failed:
         err.print(f"{failed} of {len(files)} files failed")
+        raise typer.Exit(1)
+
+
+@app.command()
+def probe(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="Video files.", metavar="FILE…")],
+    full: Annotated[bool, typer.Option("--full", help="Decode every frame: counts, rate, keyframes, damage.")] = False,
+    model: Annotated[str | None, typer.Option(help="Model of the cost; without it the default one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")] = False,
+) -> None:
+    """Say what files really are, what a prediction would cost, what is wrong, and which ffmpeg line mends it.
+
+    Exit code 1 when a prediction would refuse a file. No model is loaded, nothing is inferred.
+    """
+    from service.probe_report import report
+    from service.probing import examine
+    from service.registry import Registry
+    from service.video.mending import mended_name
+    from service.video.pool import DecodePool
+
+    settings = _settings()
+    registry = Registry(settings.models_dir, settings.default_model)
+    try:
+        registry.scan()
+        none = model is None and not registry.bundles and not registry.refused
+        document = None if none else registry.get(model).model
+        pool = context.with_resource(DecodePool(1, settings.decode_limits()))
+    except ReelserveError as error:
+        err.print(f"[red]{error.code}[/]: {error.detail}", soft_wrap=True)
+        raise typer.Exit(2) from error
+    failed = 0
+    for file in files:
+        try:
+            if not file.is_file():
+                raise NoFile(f"{file} is not a file")
+            facts = pool.probe(file, full=full)
+        except ReelserveError as error:
+            failed += 1
+            if as_json:
+                print(json.dumps({"file": str(file), "code": error.code, "detail": error.detail}))  # noqa: T201
+            else:
+                report(out, file, error)
+            continue
+        answer = examine(facts, pool.limits, document, source=str(file), target=mended_name(file))
+        failed += answer.refused
+        if as_json:
+            print(json.dumps({"file": str(file), **answer.model_dump(mode="json")}))  # noqa: T201
+        else:
+            report(out, file, answer)
+    if failed:
+        err.print(f"{failed} of {len(files)} files would be refused")
         raise typer.Exit(1)
 
 

@@ -79,7 +79,6 @@ def predict(request: ClipRequest, model: LoadedModel, decoders: DecodePool, stop
         strict=request.strict, check=check,
     )  # fmt: skip
     with opening as clip:
-        watch.add("probe", clip.busy_seconds)
         for chunk in clip.chunks():
             check()
             in_flight.append(_InFlight(chunk, model.batcher.submit(chunk.frames)))
@@ -87,7 +86,8 @@ def predict(request: ClipRequest, model: LoadedModel, decoders: DecodePool, stop
                 _score(in_flight.popleft(), scorer, watch)
         while in_flight:
             _score(in_flight.popleft(), scorer, watch)
-        watch.add("decode", clip.busy_seconds)
+        watch.add("probe", clip.open_seconds)
+        watch.add("decode", clip.busy_seconds - clip.open_seconds)
         watch.add("queue", clip.waited_seconds)
         report = clip.report()
     with watch.stage("head"):

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -15,9 +16,10 @@ from service.bundle import EncoderDocument
 from service.engine.batcher import Features, FrameBatcher, Frames
 from service.engine.heads import Head
 from service.engine.sessions import choose_runtime, open_session
-from service.errors import NotReady, ReelserveError
+from service.errors import Cancelled, NotReady, ReelserveError
 from service.metrics import BATCH_FRAMES, MODELS_LOADED
 from service.pipeline import ClipRequest, LoadedModel, predict
+from service.probing import Probe, examine
 from service.registry import Bundle, Registry
 from service.results import Prediction
 from service.settings import Settings
@@ -93,6 +95,16 @@ class Serving:
     def predict(self, request: ClipRequest, model: LoadedModel) -> Prediction:
         """Answer for one clip; blocks."""
         return predict(request, model, self.decoders, self.stopping)
+
+    def probe(self, path: Path, model: LoadedModel, *, full: bool, cancelled: threading.Event) -> Probe:
+        """What a file really is, and what `predict` would cost; blocks, infers nothing. Raises Cancelled."""
+
+        def check() -> None:
+            if cancelled.is_set() or self.stopping.is_set():
+                raise Cancelled("the client went away, or the service stops")
+
+        facts = self.decoders.probe(path, full=full, check=check)
+        return examine(facts, self.decoders.limits, model.document)
 
     def _load_and_report(self, prepare: Callable[[], None]) -> None:
         try:

@@ -34,6 +34,18 @@ def available_cores() -> int:
     return cores
 
 
+def available_memory_bytes() -> int:
+    """Memory this process may use: the machine's, or the limit of cgroup v2 or v1 where there is a lower one."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limit = int((CGROUP / file).read_text(encoding="ascii"))
+        except (OSError, ValueError):  # no such cgroup, or `max`: no limit
+            continue
+        return min(memory, limit)
+    return memory
+
+
 class Settings(BaseSettings):
     """Unit in the name, one line of documentation each."""
 
@@ -83,7 +95,9 @@ class Settings(BaseSettings):
     """Wall time of decoding one video, without waiting; beyond it 422 decode_timeout."""
     max_decode_cpu_seconds: int = Field(default=_LIMITS.max_decode_cpu_seconds, ge=1)
     """CPU time of one decode process (RLIMIT_CPU); beyond it 422 decode_timeout."""
-    max_decode_memory_bytes: int = Field(default=_LIMITS.max_decode_memory_bytes, ge=16 * MIB)
+    max_decode_memory_bytes: int = Field(
+        default_factory=lambda: min(_LIMITS.max_decode_memory_bytes, available_memory_bytes() // 2), ge=16 * MIB
+    )
     """Memory of one decode process (RLIMIT_AS above its start); beyond it 422 decode_memory."""
     upload_idle_seconds: int = Field(default=30, ge=1)
     """A client that sends nothing for so long gets 408 upload_timeout."""

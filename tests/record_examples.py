@@ -17,9 +17,10 @@ from tests.server import serve
 def record(url: str) -> dict[str, Any]:
     """Answers by name, as /docs shows them."""
     clip = {"video": real_clip("bikes.mp4").read_bytes()}
-    predict, models = f"{url}/v1/predict", f"{url}/v1/models"
+    predict, probe, models = f"{url}/v1/predict", f"{url}/v1/probe", f"{url}/v1/models"
     answers = {
         "predict": httpx.post(predict, files=clip, params={"top_k": 3}, timeout=60),
+        "probe": httpx.post(probe, files=clip, params={"full": True}, timeout=60),
         "models": httpx.get(models),
         "problem 400": httpx.post(predict, files=clip, params={"top_k": 0}, timeout=60),
         "problem 404": httpx.post(predict, files=clip, params={"model": "nobody"}, timeout=60),

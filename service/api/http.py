@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
-from service.api import health, models, predict, problems
+from service.api import health, models, predict, probe, problems
 from service.api.context import RequestContext
 from service.serving import Serving
 from service.settings import Settings
@@ -30,7 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.spool = Spool(settings.spool_dir, settings.spool_quota_bytes, settings.max_upload_bytes)
     app.add_middleware(RequestContext)
     problems.install(app)
-    for resource in (predict, models, health):
+    for resource in (predict, probe, models, health):
         app.include_router(resource.router)
 
     described = app.openapi

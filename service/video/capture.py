@@ -17,8 +17,16 @@ from service.errors import EmptyFile, NotAVideo
 # Some containers promise absurd rates (90000); a nominal step is only used where timestamps fail.
 _FALLBACK_FPS = 25.0
 _SANE_FPS = (0.1, 480.0)
+# A missing timestamp, or a missing start of the stream, makes a difference of the order of 2^63 ticks.
+_NO_TIMESTAMP_SECONDS = 1e10
 # A pixel thinner or flatter than this is a broken header.
 _SANE_PIXEL_ASPECT = (0.1, 10.0)
+# OpenCV scales the picture's rows as part of the coded ones, which are more (1088 for 1080): swscale, that needs rows of
+# chroma below, leaves the last ones unwritten, and they hold what lay in memory. 8 bits go another way.
+_UNWRITTEN_ROWS = 3
+_DEEP_420 = tuple(b"Y3\x0b" + bytes([bits]) for bits in (9, 10, 12, 14, 16))
+# What coded heights are multiples of, at worst: two fields of macroblocks; the largest smallest block.
+_CODED_ROWS = {"h264": 32, "hevc": 64}
 # `grab` fails on one undecodable packet as it does at the end; at the end a further try costs microseconds.
 _TRIES_PAST_BAD_PACKETS = 256
 
@@ -84,6 +92,7 @@ class Capture:
         self.gaps = self.damaged = 0
         self.first_damage: tuple[float, str] | None = None
         self._last_pts = 0.0
+        self._lacks_rows = self.header.height % _CODED_ROWS.get(self.header.codec, 1) and self._is_deep_420()
 
     def grab(self) -> bool:
         """Decode the next frame, over packets that can't be; False at the end."""
@@ -100,8 +109,9 @@ class Capture:
         return True
 
     def pts_seconds(self) -> float:
-        """Presentation timestamp of the frame grabbed last, relative to the stream's start."""
-        return self._cv.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+        """Presentation timestamp of the frame grabbed last, relative to the stream's start; NaN without one."""
+        seconds = self._cv.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+        return seconds if abs(seconds) < _NO_TIMESTAMP_SECONDS else math.nan
 
     def is_intra(self) -> bool:
         """Whether the frame grabbed last is an I picture."""
@@ -110,6 +120,8 @@ class Capture:
     def retrieve(self) -> NDArray[np.uint8] | None:
         """The frame grabbed last, (h, w, 3) uint8 BGR, valid until the next; None when it can't be converted."""
         ok, bgr = self._cv.retrieve()
+        if ok and self._lacks_rows:
+            bgr[-_UNWRITTEN_ROWS:] = bgr[-_UNWRITTEN_ROWS - 1]
         return bgr if ok else None  # type: ignore[return-value]
 
     def release(self) -> None:
@@ -123,6 +135,10 @@ class Capture:
         self.damaged += frame
         self.first_damage = self.first_damage or (self._last_pts, line or "a packet that can't be decoded")
 
+    def _is_deep_420(self) -> bool:
+        tag = int(self._cv.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)) & 0xFFFFFFFF
+        return tag.to_bytes(4, "little") in _DEEP_420
+
     def _read_header(self) -> Header:
         get = self._cv.get
         fps, count = get(cv2.CAP_PROP_FPS), get(cv2.CAP_PROP_FRAME_COUNT)
@@ -130,11 +146,16 @@ class Capture:
             codec=_codec(int(get(cv2.CAP_PROP_FOURCC))),
             width=round(get(cv2.CAP_PROP_FRAME_WIDTH)),
             height=round(get(cv2.CAP_PROP_FRAME_HEIGHT)),
-            rotation_degrees=round(get(cv2.CAP_PROP_ORIENTATION_META) / 90) % 4 * 90,
+            rotation_degrees=_rotation(get(cv2.CAP_PROP_ORIENTATION_META)),
             pixel_aspect=_pixel_aspect(get(cv2.CAP_PROP_SAR_NUM), get(cv2.CAP_PROP_SAR_DEN)),
             fps=fps if _SANE_FPS[0] <= fps <= _SANE_FPS[1] else None,
             num_frames=int(count) if 0 < count < 1e12 else None,
         )
+
+
+def _rotation(degrees: float) -> int:
+    """To the nearest right angle; a display matrix without an angle reads as -2 147 483 648."""
+    return round(degrees / 90) % 4 * 90 if abs(degrees) <= 360 else 0
 
 
 def _pixel_aspect(numerator: float, denominator: float) -> Fraction:

@@ -7,12 +7,17 @@ from typing import Literal
 
 TimeBase = Literal["pts", "nominal"]
 
+# Of the nominal step, the least that a made-up one is.
+_LEAST_SHARE = 0.1
+
 
 class Clock:
     """Gives each frame, in the order of decoding, a time after the one before.
 
     A timestamp that is missing, not a number, or not after the last one is replaced by the last time plus
-    the nominal step; later timestamps count again as soon as they rise.
+    the nominal step, or plus the last step between two timestamps where that is shorter: a made-up step
+    longer than the real ones would leave every later timestamp behind it. Later timestamps count again as
+    soon as they rise.
 
     >>> clock = Clock(step_seconds=0.04)
     >>> [round(clock.tick(pts), 2) for pts in (0.0, 0.04, 0.04, 0.12)], clock.num_nominal
@@ -23,22 +28,23 @@ class Clock:
         self.step_seconds = step_seconds
         self.num_frames = self.num_nominal = 0
         self.last_seconds = self.last_step = math.nan
+        self._filler, self._was_given = step_seconds, False
 
     def tick(self, pts_seconds: float) -> float:
         """The time of the next frame, seconds from the stream's start."""
-        self.num_frames += 1
-        seconds = pts_seconds
-        if self.num_frames == 1:
-            if not math.isfinite(seconds):
-                self.num_nominal += 1
-                seconds = 0.0
-            self.last_step = self.step_seconds
+        is_first = self.num_frames == 0
+        last = 0.0 if is_first else self.last_seconds
+        is_given = math.isfinite(pts_seconds) and (is_first or pts_seconds > last)
+        if is_given:
+            seconds = pts_seconds
         else:
-            if not self.last_seconds < seconds < math.inf:
-                self.num_nominal += 1
-                seconds = self.last_seconds + self.step_seconds
-            self.last_step = seconds - self.last_seconds
-        self.last_seconds = seconds
+            seconds = 0.0 if is_first else last + self._filler
+        self.last_step = self.step_seconds if is_first else seconds - last
+        if is_given and self._was_given:
+            self._filler = min(self.step_seconds, max(self.last_step, self.step_seconds * _LEAST_SHARE))
+        self.num_frames += 1
+        self.num_nominal += not is_given
+        self.last_seconds, self._was_given = seconds, is_given
         return seconds
 
     @property

@@ -17,7 +17,7 @@ class Container:
 
     kinds: of the tracks, in order (`Video`, `Audio`, `Image`, …). codec: MediaInfo's name of the format
     (`AVC`, `AV1`, `Theora`). scan: `Progressive`, `Interlaced` or `MBAFF`. hdr: the transfer function or the
-    HDR format. streamable: the index lies before the frames (MP4 "fast start"). width, height: stored pixels.
+    HDR format. matrix: of YCbCr. streamable: the index lies before the frames (MP4 "fast start"). width, height: stored pixels.
     truncated: the container promises bytes that the file does not have.
     """
 
@@ -29,6 +29,7 @@ class Container:
     bit_depth: int | None = None
     scan: str | None = None
     hdr: str | None = None
+    matrix: str | None = None
     frame_rate_mode: str | None = None
     num_frames: int | None = None
     duration_seconds: float | None = None
@@ -82,6 +83,7 @@ def _picture_facts(track: Any) -> dict[str, Any]:
         "bit_depth": _number(track.bit_depth, int),
         "scan": track.scan_type,
         "hdr": _hdr(track),
+        "matrix": track.matrix_coefficients,
         "frame_rate_mode": track.frame_rate_mode,
         "num_frames": _number(track.frame_count, int),
         "duration_seconds": _seconds(track.duration),

@@ -14,9 +14,9 @@ _POLL_SECONDS = 0.1
 
 @dataclass(eq=False)
 class Share:
-    """What one open video has had: seconds of turns and of waiting for them.
+    """What one open video has had: seconds of turns, and of waiting for them.
 
-    level_seconds: its turns, counted from where the others stood when it came.
+    level_seconds: its turns, counted from where the others stood when it came or came back.
     """
 
     level_seconds: float
@@ -26,30 +26,21 @@ class Share:
 
 
 class Credits:
-    """A semaphore whose next turn goes to the open video that has had least.
+    """A semaphore whose next turn goes to the video that has had least (start-time fair queueing, Goyal et al. 1996).
 
-    As in a fair scheduler (Linux CFS), a newcomer starts level with the one that has had least: it is served next,
-    and can't hold the others up for the time it has missed.
+    A newcomer starts level with the one served last: it is next, and can't hold the others up for time that
+    it has missed. So does a video that did not ask for a while.
     """
 
     def __init__(self, num_credits: int) -> None:
-        self.num_credits = num_credits
         self._free = num_credits
         self._changed = threading.Condition()
-        self._open: list[Share] = []
+        self._level_seconds = 0.0
         self._waiting: list[Share] = []
 
-    def join(self) -> Share:
+    def share(self) -> Share:
         """An account for a video that opens."""
-        with self._changed:
-            share = Share(min((other.level_seconds for other in self._open), default=0.0))
-            self._open.append(share)
-            return share
-
-    def leave(self, share: Share) -> None:
-        """The video is closed."""
-        with self._changed:
-            self._open.remove(share)
+        return Share(self._level_seconds)
 
     @contextmanager
     def turn(self, share: Share, check: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -59,24 +50,26 @@ class Credits:
         try:
             yield
         finally:
+            seconds = time.monotonic() - started
+            share.level_seconds += seconds
+            share.busy_seconds += seconds
+            share.num_turns += 1
             with self._changed:
-                seconds = time.monotonic() - started
-                share.level_seconds += seconds
-                share.busy_seconds += seconds
-                share.num_turns += 1
                 self._free += 1
                 self._changed.notify_all()
 
     def _wait(self, share: Share, check: Callable[[], None]) -> None:
         started = time.monotonic()
         with self._changed:
+            share.level_seconds = max(share.level_seconds, self._level_seconds)
             self._waiting.append(share)
             try:
-                while not (self._free and share is min(self._waiting, key=lambda each: each.level_seconds)):
+                while not self._free or share is not min(self._waiting, key=lambda each: each.level_seconds):
                     self._changed.wait(_POLL_SECONDS)
                     check()
                 self._free -= 1
+                self._level_seconds = max(self._level_seconds, share.level_seconds)
             finally:
                 self._waiting.remove(share)
-                share.waited_seconds += time.monotonic() - started
                 self._changed.notify_all()
+                share.waited_seconds += time.monotonic() - started

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from service.errors import CorruptVideo, NoDecodableFrame, TooShort
 from service.video.capture import Capture, ErrorLog
 from service.video.clock import Clock, TimeBase
+from service.video.colour import bgr_to_rgb
+from service.video.container import Container, identify
 from service.video.frames import prepare
 from service.video.grid import SamplingGrid
 from service.video.limits import DecodeLimits
@@ -104,6 +106,9 @@ class ClipReader:
         self._strict = strict
         self._clock = Clock(self.header.step_seconds)
         self._pixel_aspect = float(self.header.pixel_aspect)
+        self._path = path
+        self._container: Container | None = None
+        self._to_rgb: NDArray[np.float32] | None = None
         self.limits.check_pixels(self.header.width, self.header.height)
         self.ended = False
         self._decoded = self._repeated = self._dropped = 0
@@ -116,6 +121,11 @@ class ClipReader:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._capture.release()
+
+    def describe(self, container: Container) -> None:
+        """Take what the headers say; without this they are read at the first frame."""
+        self._container = container
+        self._to_rgb = bgr_to_rgb(container.matrix)
 
     def chunks(self, max_frames: int) -> Iterator[FrameChunk]:
         """Yield chunks of at most `max_frames` frames; each owns its memory."""
@@ -229,7 +239,9 @@ class ClipReader:
             self._dropped += 1
             return False
         self.limits.check_pixels(bgr.shape[1], bgr.shape[0])
-        prepare(bgr, self.spec, self.header.rotation_degrees, out, self._pixel_aspect)
+        if self._container is None:
+            self.describe(identify(self._path))
+        prepare(bgr, self.spec, self.header.rotation_degrees, out, self._pixel_aspect, self._to_rgb)
         return True
 
     def _note_used(self, pts: float, ticks: int) -> None:

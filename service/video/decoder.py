@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import mmap
 import socket
+import time
 import traceback
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -65,26 +66,28 @@ class ClipTask:
         self._container = Container()
 
     def turn(self, go: Go) -> Reply:
-        """Open the video, or fill a segment; the last reply has the report."""
+        """Open the video if it is not, and fill a segment; the last reply has the report."""
+        started = time.monotonic()
+        opened: dict[str, Any] = {}
         if self._reader is None:
-            self._open()
-            return Reply(container=self._container)
+            self._reader = self._open()
+            opened = {"container": self._container, "open_seconds": time.monotonic() - started}
         try:
-            ticks = self._reader.fill(self._frames[go.segment], TURN_SECONDS)
+            ticks = self._reader.fill(self._frames[go.segment], TURN_SECONDS - (time.monotonic() - started))
         except NoDecodableFrame as error:
             damage = self._reader.first_damage
             raise explain(error, self._container, damage and damage[1]) from error
         if not self._reader.ended:
-            return Reply(ticks=ticks.tolist())
+            return Reply(ticks=ticks.tolist(), **opened)
         if self._memory.exhausted(self._reader.header.width * self._reader.header.height):
             raise MemoryError
-        return Reply(ticks=ticks.tolist(), ended=True, report=self._reader.report())
+        return Reply(ticks=ticks.tolist(), ended=True, report=self._reader.report(), **opened)
 
-    def _open(self) -> None:
+    def _open(self) -> ClipReader:
         request = self._request
         with request.path.open("rb") as file:
             try:
-                self._reader = ClipReader(
+                reader = ClipReader(
                     request.path, self._spec, start_seconds=request.start_seconds, end_seconds=request.end_seconds,
                     limits=request.limits, strict=request.strict, log=self._log,
                 )  # fmt: skip
@@ -93,6 +96,8 @@ class ClipTask:
                 raise explain(error, identify(file), error.words) from error
             open_no_more_files()
             self._container = identify(file)
+            reader.describe(self._container)
+            return reader
 
 
 class ProbeTask:

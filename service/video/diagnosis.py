@@ -8,8 +8,8 @@ from service.errors import CodecNotSupported, NoDecodableFrame, NotAVideo, NoVid
 from service.video.container import Container
 
 # FFmpeg's words when it has no decoder for what it knows, when it may not read the container, and when the
-# index of an MP4 or MOV file, which writers put at its end, is not there.
-_NO_DECODER = re.compile(r"doesn't support|no decoder|decoder not found|not implemented", re.IGNORECASE)
+# index of an MP4 or MOV file, which writers put at its end, is not there. (FFmpeg 5.1 writes "suppport".)
+_NO_DECODER = re.compile(r"doesn't sup+ort|no decoder|decoder not found|not implemented", re.IGNORECASE)
 _NOT_ACCEPTED = "Format not on whitelist"
 _NO_INDEX = "moov atom not found"
 _ACCEPTED = "MP4, MOV, MKV, WebM or AVI"
@@ -44,7 +44,7 @@ def explain(error: VideoError, container: Container, words: str | None) -> Video
     if words and words.startswith(_NOT_ACCEPTED):
         return CodecNotSupported(
             f"the container ({named}) is not accepted here; send {_ACCEPTED}, for example: "
-            "ffmpeg -i INPUT -c copy OUTPUT.mp4",
+            "ffmpeg -i INPUT -c:v libx264 -pix_fmt yuv420p OUTPUT.mp4",
             value=container.format,
         )
     # FFmpeg knows the container, has nothing to complain of, and yet nothing opens: no decoder.

@@ -27,9 +27,10 @@ class Promise(Facts):
 
 
 class Speed(Facts):
-    """How fast the first frames were decoded here and now, by one core; milliseconds a frame."""
+    """How fast the first frames were decoded here and now, by one core."""
 
-    frames: int = Field(description="Frames measured.")
+    start_milliseconds: float = Field(description="For the first frame, once a video.")
+    frames: int = Field(description="Frames measured after it.")
     decode_milliseconds: float = Field(description="To decode a frame, which every frame needs.")
     convert_milliseconds: float = Field(description="To turn a decoded frame into RGB, which sampled ones need.")
 

@@ -13,11 +13,19 @@ Image = NDArray[np.uint8]
 _ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
-def prepare(bgr: Image, spec: ClipSpec, rotation_degrees: int, out: Image, pixel_aspect: float = 1.0) -> None:
+def prepare(
+    bgr: Image,
+    spec: ClipSpec,
+    rotation_degrees: int,
+    out: Image,
+    pixel_aspect: float = 1.0,
+    to_rgb: NDArray[np.float32] | None = None,
+) -> None:
     """Write a decoded frame into `out` as the encoder wants it.
 
     bgr: (h, w, 3) uint8, as OpenCV retrieves it; rotation_degrees: clockwise, a multiple of 90;
     pixel_aspect: width of a stored pixel by its height (the sample aspect ratio, ITU-T H.264 E.2.1);
+    to_rgb: (3, 3), from BGR to RGB where more than the order changes (`service.video.colour`);
     out: (frame_height, frame_width, 3) uint8 RGB, C-contiguous.
 
     Each side is halved while it is at least twice the target, a plain mean of neighbours (cheap, no
@@ -35,7 +43,10 @@ def prepare(bgr: Image, spec: ClipSpec, rotation_degrees: int, out: Image, pixel
         bgr = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
     if rotation_degrees:
         bgr = cv2.rotate(bgr, _ROTATIONS[rotation_degrees])  # type: ignore[assignment]
-    cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=out)
+    if to_rgb is None:
+        cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=out)
+    else:
+        cv2.transform(bgr, to_rgb, dst=out)
 
 
 def _centre(bgr: Image, ratio: float) -> Image:

@@ -35,7 +35,7 @@ from service.video.zygote_client import ZygoteClient
 log = logging.getLogger(__name__)
 
 # Frames of one chunk, and chunks that a consumer may hold while the next is decoded.
-CHUNK_FRAMES = 8
+CHUNK_FRAMES = 16
 CHUNKS_HELD = 2
 # How soon a cancelled clip is let go.
 _POLL_SECONDS = 0.1
@@ -53,7 +53,7 @@ class DecodePool:
 
     >>> with DecodePool(num_credits=2) as pool, pool.open(path, spec) as clip:      # doctest: +SKIP
     ...     for chunk in clip.chunks():
-    ...         chunk.frames.shape                          # (<= 8, H, W, 3), in shared memory
+    ...         chunk.frames.shape                          # (<= 16, H, W, 3), in shared memory
     ...         chunk.release()
     ...     clip.report()
     """
@@ -112,6 +112,7 @@ class OpenVideo:
 
     def __init__(self, pool: DecodePool, request: DecodeRequest, check: Check) -> None:
         self.container = Container()
+        self.open_seconds = 0.0
         self._pool = pool
         self._request = request
         self._check = check
@@ -119,12 +120,13 @@ class OpenVideo:
         self._replaced = False
         self._delivered = self._skip = 0
         self._report: DecodeReport | None = None
+        self._waiting: tuple[int, Reply] | None = None
         spec = request.spec
-        shape = (request.chunk_frames, spec.frame_height, spec.frame_width, 3) if spec else (0, 0, 0, 3)
-        self._segments = Segments(CHUNKS_HELD + 1 if spec else 0, shape)
+        height, width = (spec.frame_height, spec.frame_width) if spec else (1, 1)  # a probe gives no frames
+        self._segments = Segments(CHUNKS_HELD + 1, (request.chunk_frames, height, width, 3))
 
     def __enter__(self) -> OpenVideo:
-        self._share = self._pool.credits.join()
+        self._share = self._pool.credits.share()
         VIDEOS_OPEN.inc()
         try:
             try:
@@ -140,15 +142,13 @@ class OpenVideo:
         if self._channel:
             self._channel.close()
         self._segments.close()
-        self._pool.credits.leave(self._share)
         VIDEOS_OPEN.dec()
         DECODERS_ENDED.labels(exc.code if isinstance(exc, ReelserveError) else "aborted" if exc else "done").inc()
 
     def chunks(self) -> Iterator[FrameChunk]:
         """Chunks as they are decoded. At most `CHUNKS_HELD` may be held when the next is asked for; release them."""
         while self._report is None:
-            segment = self._segments.take()
-            reply = self._fill(segment)
+            segment, reply = self._take()
             first = min(self._skip, len(reply.ticks))
             self._skip -= first
             fresh = len(reply.ticks) - first
@@ -175,9 +175,11 @@ class OpenVideo:
 
     def facts(self) -> ProbeFacts:
         """Of a probe: what it has found out, in as many turns as it takes."""
-        while (facts := self._fill(0).facts) is None:
-            continue
-        return facts
+        while True:
+            segment, reply = self._take()
+            self._segments.give_back(segment)
+            if reply.facts is not None:
+                return reply.facts
 
     def report(self) -> DecodeReport:
         """What the pass met; once `chunks` is exhausted."""
@@ -186,15 +188,30 @@ class OpenVideo:
         return self._report
 
     def _start(self) -> None:
+        """A process for the video, and its first turn, which opens it and gives its first frames."""
         self._channel = self._pool.zygote.fork(self._request, self._segments.descriptors)
-        self.container = self._turn(Go()).container or Container()
-
-    def _fill(self, segment: int) -> Reply:
+        segment = self._segments.take()
         try:
-            return self._turn(Go(segment=segment))
-        except DecoderLost as lost:
-            self._replace(lost)
-            return self._turn(Go(segment=segment))
+            reply = self._turn(Go(segment=segment))
+        except DecoderLost:
+            self._segments.give_back(segment)
+            raise
+        self.container = reply.container or Container()
+        self.open_seconds += reply.open_seconds
+        self._waiting = (segment, reply)
+
+    def _take(self) -> tuple[int, Reply]:
+        """The next reply, and the segment that it filled."""
+        if self._waiting is None:
+            segment = self._segments.take()
+            try:
+                return segment, self._turn(Go(segment=segment))
+            except DecoderLost as lost:
+                self._segments.give_back(segment)
+                self._replace(lost)
+        assert self._waiting is not None  # noqa: S101  (a start leaves one)
+        waiting, self._waiting = self._waiting, None
+        return waiting
 
     def _replace(self, lost: DecoderLost) -> None:
         """Begin again in another process, once; what was delivered will be passed over."""

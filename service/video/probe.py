@@ -7,6 +7,7 @@ video's length.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from service.errors import TooLong, TooManyFrames, TooManyPixels, VideoError
@@ -34,7 +35,7 @@ class Prober:
         self._limits = limits
         self.header = self._capture.header
         self._tally = Tally(self.header.step_seconds)
-        self._decode_seconds = self._convert_seconds = 0.0
+        self._start_seconds = self._decode_seconds = self._convert_seconds = 0.0
         self._measured = self._converted = 0
         self._refused: VideoError | None = None
         self.ended = False
@@ -45,13 +46,18 @@ class Prober:
 
     def measure(self, seconds: float) -> None:
         """The first frames: at least two, at most 25, and no more when `seconds` have passed."""
+        self._start()
         until = time.monotonic() + seconds
         while not self.ended and self._tally.num_frames < _MEASURED_FRAMES:
-            if self._tally.num_frames > 1 and time.monotonic() > until:
+            self._decode_seconds += self._timed(self._grab)
+            if self.ended:
                 return
-            self._grab()
-            if not self.ended and self._tally.num_frames % _CONVERTED_EVERY == 1:
-                self._convert()
+            self._measured += 1
+            if self._measured % _CONVERTED_EVERY == 1:
+                self._convert_seconds += self._timed(self._convert)
+                self._converted += 1
+            if time.monotonic() > until:
+                return
 
     def walk(self, seconds: float) -> None:
         """Further frames, until the video has `ended`, a limit is met or `seconds` have passed."""
@@ -90,15 +96,23 @@ class Prober:
             }
         )
 
-    def _grab(self) -> None:
+    def _start(self) -> None:
+        """The first frame pays for those that are decoded before it is shown, and for tables (HDR: 2 s)."""
+        if not self.ended:
+            self._start_seconds = self._timed(self._grab)
+        if not self.ended:
+            self._start_seconds += self._timed(self._convert)
+
+    @staticmethod
+    def _timed(work: Callable[[], None]) -> float:
         started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    def _grab(self) -> None:
         if not self._capture.grab():
             self.ended = True
             return
-        # The first frame pays for warming up, and for those that are decoded before it is shown.
-        if self._tally.num_frames:
-            self._measured += 1
-            self._decode_seconds += time.perf_counter() - started
         pts = self._tally.add(self._capture.pts_seconds(), intra=self._capture.is_intra())
         try:
             self._limits.check_walk(self._tally.num_frames, pts)
@@ -106,10 +120,7 @@ class Prober:
             self._refuse(error)
 
     def _convert(self) -> None:
-        started = time.perf_counter()
         bgr = self._capture.retrieve()
-        self._convert_seconds += time.perf_counter() - started
-        self._converted += 1
         if bgr is None:
             return
         try:
@@ -125,6 +136,7 @@ class Prober:
         if not self._measured or not self._converted:
             return None
         return Speed(
+            start_milliseconds=round(self._start_seconds * 1e3, 4),
             frames=self._measured,
             decode_milliseconds=round(self._decode_seconds / self._measured * 1e3, 4),
             convert_milliseconds=round(self._convert_seconds / self._converted * 1e3, 4),
@@ -171,5 +183,4 @@ def _promise(header: Header, container: Container) -> Promise:
 
 
 def _refusal(error: VideoError) -> Refusal:
-    return Refusal(code=error.code, detail=error.detail, value=error.value, limit=error.limit)  # type: ignore[arg-type]
-
+    return Refusal(code=error.code, detail=error.detail, value=error.value, limit=error.limit)

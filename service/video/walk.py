@@ -11,7 +11,7 @@ from service.video.facts import Keyframes, Walk
 
 # Matroska, FLV and others keep whole milliseconds: a timestamp is off by half of one, a step by one.
 _ROUNDING_SECONDS = 1e-3 + 1e-6
-# Different steps that are counted, to 0.1 ms; a file of more has no common one.
+# Different steps that are counted, to 0.01 ms; a file of more has no common one.
 _STEPS_COUNTED = 4096
 
 
@@ -77,13 +77,13 @@ class Tally:
         self._counted += 1
         self._sum += step
         self._shortest, self._longest = min(self._shortest, step), max(self._longest, step)
-        key = round(step * 1e4)
+        key = round(step * 1e5)
         if key in self._steps or len(self._steps) < _STEPS_COUNTED:
             self._steps[key] += 1
 
     def _commonest(self) -> float:
         # Counter.most_common imports a module when it is first called, and a decode process opens no file.
-        return max(self._steps, key=self._steps.__getitem__) / 1e4
+        return max(self._steps, key=self._steps.__getitem__) / 1e5
 
     def _rate(self, mean: float | None) -> Literal["constant", "variable", "unknown"]:
         if mean is None:

@@ -21,6 +21,8 @@ from service.video.spec import ClipSpec
 
 # A message of a turn with the longest chunk, or a report with long warnings, has a few KiB.
 MAX_MESSAGE_BYTES = 256 * 1024
+# What the zygote says once it can fork.
+READY = b"ready"
 
 
 class Message(BaseModel):
@@ -52,12 +54,12 @@ class DecodeRequest(Message):
     start_seconds: float = 0.0
     end_seconds: float = float("inf")
     strict: bool = False
-    chunk_frames: int = 0
+    chunk_frames: int = 1
     full: bool = False
 
 
 class Go(Message):
-    """A turn; its frames go to this segment. The first turn of a clip opens it and gives none."""
+    """A turn; its frames go to this segment. The first also opens the video."""
 
     segment: int = 0
 
@@ -90,6 +92,7 @@ class Reply(Message):
     ticks: list[int] = []
     ended: bool = False
     container: Container | None = None
+    open_seconds: float = 0.0
     report: DecodeReport | None = None
     facts: ProbeFacts | None = None
     fault: Fault | None = None

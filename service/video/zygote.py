@@ -1,7 +1,8 @@
 """The zygote: one thread, cv2 loaded, nothing else. It forks a decode process for each video and tells how it ended.
 
 `python -u -m service.video.zygote FD`, FD being a Unix socket (SOCK_SEQPACKET) from the service. Each packet is
-a `DecodeRequest` with open files: the video's channel, then its segments. When a decoder ends, an `Exit` goes
+a `DecodeRequest` with open files: the video's channel, then its segments. The one packet back is
+`READY`. When a decoder ends, an `Exit` goes
 to its channel; when the service closes a channel, its decoder is killed; when the service is gone, all are, and
 the zygote leaves. SIGINT and SIGTERM, which a terminal or a supervisor sends to the whole group, are ignored.
 """
@@ -23,7 +24,7 @@ import cv2
 from service.video import decoder
 from service.video.confine import die_with_parent, name_process
 from service.video.container import identify
-from service.video.wire import MAX_MESSAGE_BYTES, DecodeRequest, Exit, Reply
+from service.video.wire import MAX_MESSAGE_BYTES, READY, DecodeRequest, Exit, Reply
 
 _MAX_DESCRIPTORS = 16
 
@@ -132,6 +133,7 @@ def main(descriptor: int) -> None:
     gc.collect()
     gc.freeze()  # a collection in a child would touch, and so copy, every page of this heap
     with socket.socket(fileno=descriptor) as control:
+        control.send(READY)
         Zygote(control).serve()
 
 

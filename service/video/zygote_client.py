@@ -9,9 +9,11 @@ import sys
 import threading
 from pathlib import Path
 
-from service.video.wire import DecodeRequest
+from service.errors import NotReady
+from service.video.wire import READY, DecodeRequest
 
 _ROOT = Path(__file__).resolve().parents[2]
+_START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 
 
@@ -20,13 +22,25 @@ class ZygoteClient:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._greeted = False
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
     def start(self) -> None:
-        """Warm it up: the first video then does not wait for its imports."""
+        """Start it and wait until it is warm. Raises NotReady when it does not come up (its reason is on stderr)."""
         with self._lock:
-            self._running()
+            control = self._running()
+            control.settimeout(_START_SECONDS)
+            try:
+                if self._greeted or control.recv(len(READY)) == READY:
+                    self._greeted = True
+                    return
+            except OSError:  # a timeout is one
+                pass
+            finally:
+                control.settimeout(None)
+            self._stop()
+        raise NotReady("the decode processes do not start; the log has the reason")
 
     def fork(self, request: DecodeRequest, segments: list[int]) -> socket.socket:
         """A new decode process; returns the channel to it, whose closing ends it."""
@@ -53,6 +67,7 @@ class ZygoteClient:
         if self._control is not None and self._process is not None and self._process.poll() is None:
             return self._control
         self._stop()
+        self._greeted = False
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
         environment = {

@@ -1,20 +1,17 @@
-"""Real clips: our times and pixels against those of PyAV, an independent binding with an FFmpeg of its own."""
+"""Real clips, sampled and cut: our times and pixels against those of PyAV, with an FFmpeg of its own."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-import av
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from service.video.decode import ClipReader
 from service.video.spec import ClipSpec
 from tests.drawn import serving_frames
 from tests.real_clips import NAMES, real_clip
-
-Image = NDArray[np.uint8]
+from tests.reference import Image, by_pyav, psnr_db
 
 # 48.1 dB is an error of 1 level in every pixel: the rounding of YUV to RGB may differ between two builds of FFmpeg,
 # nothing else may (measured: identical, with OpenCV 5.0.0 and PyAV 18.1.0).
@@ -22,29 +19,18 @@ MIN_PSNR_DB = 48.0
 
 
 @lru_cache(maxsize=1)
-def by_pyav(name: str) -> tuple[tuple[float, ...], list[Image]]:
+def decoded(name: str) -> tuple[tuple[float, ...], list[Image]]:
     """Timestamps, seconds from the stream's start, and RGB pictures of every frame."""
-    with av.open(real_clip(name)) as container:
-        stream = container.streams.video[0]
-        start = float((stream.start_time or 0) * (stream.time_base or 0))
-        frames = list(container.decode(stream))
-    return (
-        tuple((frame.time or 0.0) - start for frame in frames),
-        [frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False) for frame in frames],
-    )
-
-
-def psnr_db(one: Image, other: Image) -> float:
-    error = np.mean((one.astype(np.float64) - other) ** 2)
-    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
+    frames = list(by_pyav(real_clip(name)))
+    return tuple(frame.pts_seconds or 0.0 for frame in frames), [frame.picture for frame in frames]
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.0, float("inf")), (1.05, 2.3)])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_frames_and_pixels_as_pyav(name: str, start: float, end: float) -> None:
-    timestamps, pictures = by_pyav(name)
+    timestamps, pictures = decoded(name)
     height, width = pictures[0].shape[:2]
-    spec = ClipSpec(sample_fps=8, frame_height=height, frame_width=width)
+    spec = ClipSpec(sample_fps=8, frame_height=height, frame_width=width, resize="stretch")
     with ClipReader(real_clip(name), spec, start_seconds=start, end_seconds=end) as reader:
         chunks = list(reader.chunks(16))
         report = reader.report()

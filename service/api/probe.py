@@ -1,0 +1,62 @@
+"""POST /v1/probe: what a file really is, and what a prediction of it would cost; nothing is inferred."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.examples import example
+from service.api.problems import PROBLEM_RESPONSES, request_id_of
+from service.api.upload import REQUEST_BODY, received
+from service.probing import Probe
+from service.serving import Serving
+from service.spool import Spool
+
+router = APIRouter(tags=["probe"])
+
+
+class ProbeQuery(BaseModel):
+    """Query of a probe; an unknown name is refused, as it is a typing error more often than not."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(default=None, description="Model of the cost; without it the default one.")
+    full: bool = Field(default=False, description="Decode every frame: counts, rate, keyframes and damage.")
+
+
+class _Identity(BaseModel):
+    """Which request, which bytes."""
+
+    request_id: str
+    sha256: str = Field(description="SHA-256 of the file.")
+
+
+class ProbeAnswer(Probe, _Identity):
+    """The answer for one upload. In `mend`, INPUT stands for the file's name."""
+
+
+@router.post(
+    "/v1/probe",
+    response_model=ProbeAnswer,
+    responses=PROBLEM_RESPONSES | {200: {"content": {"application/json": example("probe")}}},
+    openapi_extra={"requestBody": REQUEST_BODY},
+    summary="Say what a clip really is",
+)
+async def probe(request: Request, query: Annotated[ProbeQuery, Query()]) -> ProbeAnswer:
+    """Upload one clip and get what it really is, what a prediction would cost, what is wrong and what mends it.
+
+    A file that a prediction would refuse is answered too, as long as its headers name a video or its container:
+    `video.refusal` is the error. Only a file that nobody knows is an error here.
+
+    `curl -F video=@clip.mp4 'http://127.0.0.1:3000/v1/probe?full=true'`
+    """
+    serving: Serving = request.app.state.serving
+    spool: Spool = request.app.state.spool
+    model = serving.model(query.model)
+    async with received(request, spool, serving.settings) as upload:
+        found = await upload.run(
+            serving.pool, lambda: serving.probe(upload.path, model, full=query.full, cancelled=upload.cancelled)
+        )
+        return ProbeAnswer(request_id=request_id_of(request), sha256=upload.sha256, **dict(found))

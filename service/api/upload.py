@@ -1,0 +1,93 @@
+"""What the routes share that take a video: a slot, the upload in the spool, and work while the client is there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastapi import Request
+
+from service.api.body import FIELD, Body, receive_video
+from service.errors import Overloaded
+from service.metrics import IN_FLIGHT
+from service.settings import Settings
+from service.spool import Spool
+
+_BINARY = {"type": "string", "format": "binary"}
+REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "The clip: as the file field `video` of a form, or as the raw body.",
+    "content": {
+        "multipart/form-data": {
+            "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _BINARY}},
+        },
+        "video/*": {"schema": _BINARY},
+        "application/octet-stream": {"schema": _BINARY},
+    },
+}
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A received video on disk; it is there until `received` is left. cancelled: set when the client goes away."""
+
+    path: Path
+    sha256: str
+    seconds: float
+    body: Body
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    async def run(self, pool: Executor, work: Callable[[], _T]) -> _T:
+        """Do blocking work in the pool; it sees `cancelled`, and is waited for: the file must outlive it."""
+        working = asyncio.get_running_loop().run_in_executor(pool, work)
+        gone = asyncio.create_task(self.body.disconnected())
+        try:
+            waited: set[asyncio.Future[Any]] = {working, gone}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                self.cancelled.set()
+            return await working
+        finally:
+            self.cancelled.set()  # the server may be the one that stops
+            gone.cancel()
+
+
+@contextlib.asynccontextmanager
+async def received(request: Request, spool: Spool, settings: Settings) -> AsyncIterator[Upload]:
+    """Take a slot, then the request's video. Raises Overloaded and the errors of `receive_video`."""
+    with _admitted(settings.max_requests_in_flight), spool.open() as file:
+        started = time.perf_counter()
+        body = await receive_video(request, file, settings)
+        yield Upload(file.path, file.sha256, time.perf_counter() - started, body)
+
+
+_in_flight = 0
+
+
+@contextlib.contextmanager
+def _admitted(limit: int) -> Iterator[None]:
+    """Count a request; runs on the event loop only, so that a plain integer will do."""
+    global _in_flight
+    if _in_flight >= limit:
+        raise Overloaded(
+            f"{_in_flight} requests are in flight, the limit is {limit}; try again later, or raise "
+            "max_requests_in_flight",
+            value=_in_flight,
+            limit=limit,
+        )
+    _in_flight += 1
+    IN_FLIGHT.set(_in_flight)
+    try:
+        yield
+    finally:
+        _in_flight -= 1
+        IN_FLIGHT.set(_in_flight)

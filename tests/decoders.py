@@ -1,0 +1,48 @@
+"""Decode processes as tests see them: whose they are, and whether anything of them is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+from service.video.pool import DecodePool
+from tests.server import wait_until
+
+
+def zygote_of(pid: int) -> psutil.Process:
+    """The zygote below a process, by its name."""
+    [zygote] = [child for child in psutil.Process(pid).children(recursive=True) if child.name() == "decode-zygote"]
+    return zygote
+
+
+def decoders(zygote_pid: int | None) -> list[psutil.Process]:
+    """The decode processes of a zygote that live."""
+    assert zygote_pid is not None
+    try:
+        children = psutil.Process(zygote_pid).children()
+    except psutil.NoSuchProcess:
+        return []
+    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def only_decoder(pool: DecodePool) -> psutil.Process:
+    """The one decode process of a pool."""
+    [decoder] = decoders(pool.zygote.pid)
+    return decoder
+
+
+def wait_for_no_decoder(pool: DecodePool) -> None:
+    """They end on their own once their channels are closed; TimeoutError when not."""
+    wait_until(lambda: not decoders(pool.zygote.pid), "the end of all decode processes")
+
+
+def open_descriptors(what: str = "") -> int:
+    """Open files of this process whose link contains `what`."""
+    count = 0
+    for link in list(Path("/proc/self/fd").iterdir()):
+        try:
+            count += what in str(link.readlink())
+        except FileNotFoundError:
+            continue
+    return count

@@ -1,0 +1,270 @@
+"""Every frame's time and pixels against PyAV's: an independent binding, with an FFmpeg of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import chain, islice, zip_longest
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from service.video.decode import ClipReader, DecodeReport
+from service.video.spec import ClipSpec
+from tests.drawn import Drawn, Encoder, Image, draw, paint, read_index
+from tests.drawn_cases import CLOCKS, CODECS, FORMATS, H264, RATES, SIZES
+from tests.real_clips import NAMES, real_clip
+from tests.reference import by_pyav, centre_crop, psnr_db, stretch, upright
+
+# 48.1 dB is an error of 1 level in every pixel: rounding may differ between two builds of FFmpeg, or in a resize of
+# ours by less than one level; nothing else may (measured: identical; 61.8 dB where a side under 16 is stretched).
+SAME_PIXELS_DB = 48.0
+# The prepared frame against the exact mean over areas: ours is halved, without an odd last row, then bilinear by less
+# than 2. Camera pictures (measured: from 43.9 dB, 56.7 in the median) ...
+CAMERA_DB = 40.0
+# ... and drawn edges, black on white (measured: from 29.5 dB where the source is a little over twice the target).
+EDGES_DB = 29.0
+# Times are of the same file's integers; the report rounds to 1 µs.
+SAME_SECONDS = 1e-6
+# Enough for every kind of group of pictures; the odd files have up to 1 394 frames.
+MAX_FRAMES = 100
+SIDE = 224
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A frame of ClipReader: seconds from the stream's start, and what it made of the picture."""
+
+    seconds: float
+    picture: Image
+    report: DecodeReport
+
+
+def by_us(path: Path, height: int, width: int, resize: str = "stretch") -> Iterator[Ours]:
+    """Every frame: at 240 samples a second each one farther than 4.2 ms from the last serves a tick."""
+    spec = ClipSpec.model_validate(
+        {"sample_fps": 240, "frame_height": max(16, height), "frame_width": max(16, width), "resize": resize}
+    )
+    with ClipReader(path, spec) as reader:
+        for chunk in reader.chunks(1):
+            assert len(chunk.ticks) == 1
+            assert chunk.ticks[0] >= 1
+            report = reader.report()
+            yield Ours(report.last_seconds, chunk.frames[0], report)
+
+
+def compared(path: Path, *, prepared_db: float = EDGES_DB, off_by: float = SAME_SECONDS) -> Iterator[Ours]:
+    """Our frames, after each was held against PyAV's: its time, its stored pixels, and every eighth as an encoder
+    takes it, cropped in the shape in which it is shown."""
+    theirs = islice(by_pyav(path), MAX_FRAMES)
+    first = next(theirs, None)
+    assert first, "PyAV decodes no frame"
+    stream = first.stream
+    height, width = upright(first.picture, stream).shape[:2]
+    ours = islice(by_us(path, height, width), MAX_FRAMES)
+    prepared = islice(by_us(path, SIDE, SIDE, "crop"), MAX_FRAMES)
+    for index, (our, their) in enumerate(zip_longest(ours, chain([first], theirs))):
+        assert our, f"we give {index} frames, PyAV more"
+        assert their, f"PyAV gives {index} frames, we give more"
+        if their.pts_seconds is not None:
+            assert our.seconds == pytest.approx(their.pts_seconds, abs=off_by), f"frame {index}"
+        assert (our.report.width, our.report.height) == (width, height)
+        assert our.report.rotation_degrees == stream.rotation_degrees
+        expected = stretch(upright(their.picture, stream), *our.picture.shape[:2])
+        assert psnr_db(our.picture, expected) >= SAME_PIXELS_DB, f"frame {index}"
+        ready = next(prepared)
+        if index % 8 == 0:
+            expected = upright(centre_crop(their.picture, SIDE, float(stream.pixel_aspect)), stream)
+            assert psnr_db(ready.picture, expected) >= prepared_db, f"frame {index}"
+        yield our
+
+
+def translucent(index: int, width: int, height: int) -> Image:
+    """`paint` with an alpha that falls to nothing: alpha is dropped, colours are as stored."""
+    alpha = np.linspace(255, 0, width).astype(np.uint8)
+    return np.dstack([paint(index, width, height), np.tile(alpha, (height, 1))])
+
+
+def assert_right(drawn: Drawn, tick_seconds: float = SAME_SECONDS) -> None:
+    """As `assert_same`, and the pictures' own indices, and the times that were written, from the first one's."""
+    ours = list(compared(drawn.path))
+    assert [read_index(our.picture) for our in ours] == list(range(len(drawn.timestamps)))
+    expected = [seconds - drawn.timestamps[0] for seconds in drawn.timestamps]
+    np.testing.assert_allclose([our.seconds for our in ours], expected, atol=tick_seconds)
+
+
+def tick(suffix: str) -> float:
+    return CLOCKS.get(suffix, 0.0) + SAME_SECONDS
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_codecs_and_containers(tmp_path: Path, name: str) -> None:
+    suffix, how = CODECS[name]
+    assert_right(draw(tmp_path / f"clip.{suffix}", num_frames=26, **how), tick(suffix))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_pixel_formats(tmp_path: Path, name: str) -> None:
+    suffix, how = FORMATS[name]
+    picture = translucent if "alpha" in name else None
+    assert_right(draw(tmp_path / f"clip.{suffix}", num_frames=10, picture=picture, **how), tick(suffix))
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes(tmp_path: Path, name: str) -> None:
+    suffix, how = SIZES[name]
+    assert len(list(compared(draw(tmp_path / f"clip.{suffix}", num_frames=9, **how).path))) == 9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_real_clips(name: str) -> None:
+    assert sum(1 for _ in compared(real_clip(name), prepared_db=CAMERA_DB)) > 20
+
+
+def from_first(ours: list[Ours]) -> list[float]:
+    return [our.seconds - ours[0].seconds for our in ours]
+
+
+def indices(ours: list[Ours]) -> list[int]:
+    return [read_index(our.picture) for our in ours]
+
+
+def pixels_are_the_same(ours: list[Ours], path: Path) -> bool:
+    theirs = list(by_pyav(path))
+    return len(ours) == len(theirs) and all(
+        psnr_db(our.picture, upright(their.picture, their.stream)) >= SAME_PIXELS_DB
+        for our, their in zip(ours, theirs, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "how"),
+    [
+        ("avi", {**H264, "b_frames": 3}),
+        ("avi", {"encoder": "mpeg4", "b_frames": 2}),
+        ("m2v", {"encoder": "mpeg2video", "b_frames": 2}),
+    ],
+)
+def test_files_without_presentation_times(tmp_path: Path, suffix: str, how: dict[str, Any]) -> None:
+    """AVI and elementary streams hold decoding times alone, late by the decoder's delay, and PyAV's may fall. The
+    frames come one nominal step after the other. (`service.video` lists the containers: MPEG-1 and -2 are the only
+    elementary streams.)"""
+    drawn = draw(tmp_path / f"clip.{suffix}", num_frames=26, **how)
+    ours = list(by_us(drawn.path, 240, 320))
+    assert indices(ours) == list(range(26))
+    assert pixels_are_the_same(ours, drawn.path)
+    np.testing.assert_allclose(from_first(ours), drawn.timestamps, atol=SAME_SECONDS)
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_times(tmp_path: Path, name: str) -> None:
+    suffix, how = RATES[name]
+    how = {"num_frames": len(how.get("timestamps", range(20))), **how}
+    assert_right(draw(tmp_path / f"clip.{suffix}", **how), tick(suffix))
+
+
+def test_an_edit_list_hides_frames_before_zero(tmp_path: Path) -> None:
+    """Frames at -0.2 to -0.04 s are decoded and not shown."""
+    early = [(i - 5) / 25 for i in range(26)]
+    how: dict[str, Any] = {"b_frames": 2, "timestamps": early, "muxer_options": {"avoid_negative_ts": "disabled"}}
+    ours = list(compared(draw(tmp_path / "clip.mp4", num_frames=26, **how).path))
+    assert indices(ours) == list(range(5, 26))
+    np.testing.assert_allclose(from_first(ours), early[5:], atol=SAME_SECONDS)
+
+
+def remux(source: Path, target: Path, ticks: list[int]) -> None:
+    """Copy the packets (of a stream without B-frames), the i-th at `ticks[i]` / 25 s."""
+    with av.open(source) as reader, av.open(target, "w") as writer:
+        stream = writer.add_stream_from_template(reader.streams.video[0])
+        for index, packet in enumerate(packet for packet in reader.demux(video=0) if packet.size):
+            packet.stream = stream
+            packet.time_base, packet.pts, packet.dts = Fraction(1, 25), ticks[index], ticks[index]
+            writer.mux(packet)
+
+
+@pytest.mark.parametrize("encoder", ["libx264", "mjpeg", "libvpx"])
+def test_repeating_timestamps(tmp_path: Path, encoder: Encoder) -> None:
+    """A frame at the time of the one before comes one nominal step later: no frame is lost, no time stands still."""
+    path = tmp_path / "repeating.mkv"
+    remux(draw(tmp_path / "clip.mkv", num_frames=8, encoder=encoder).path, path, [0, 1, 1, 4, 4, 4, 8, 9])
+    ours = list(by_us(path, 240, 320))
+    assert indices(ours) == list(range(8))
+    assert pixels_are_the_same(ours, path)
+    np.testing.assert_allclose([our.seconds * 25 for our in ours], [0, 1, 2, 4, 5, 6, 8, 9], atol=25e-3)
+    assert ours[-1].report.time_base == "nominal"
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+@pytest.mark.parametrize(("suffix", "encoder"), [("mp4", "libx264"), ("mov", "mjpeg"), ("mp4", "libx265")])
+def test_rotations(tmp_path: Path, suffix: str, encoder: Encoder, turn: int) -> None:
+    assert_right(draw(tmp_path / f"clip.{suffix}", num_frames=9, encoder=encoder, rotation_degrees=turn))
+
+
+def disc(aspect: Fraction, _index: int, width: int, height: int) -> Image:
+    """White, round where a pixel is `aspect` as wide as high, and half as high as the picture."""
+    y, x = np.ogrid[:height, :width]
+    inside = np.hypot((x - (width - 1) / 2) * float(aspect), y - (height - 1) / 2) < height / 4
+    return np.repeat(np.where(inside, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
+
+
+# MP4 alone of these holds a rotation.
+@pytest.mark.parametrize("aspect", [Fraction(16, 11), Fraction(1, 2), Fraction(2), Fraction(1)], ids=str)
+@pytest.mark.parametrize(
+    ("suffix", "encoder", "turn"),
+    [("mp4", "libx264", 0), ("mp4", "libx264", 90), ("mkv", "libx264", 0), ("ts", "libx264", 0), ("avi", "mpeg4", 0)],
+)
+def test_discs_are_round(tmp_path: Path, suffix: str, encoder: Encoder, aspect: Fraction, turn: int) -> None:
+    """Non-square pixels: the crop is taken from the picture as shown. The aspect is that of an upright pixel."""
+    width = round(320 / aspect / 16) * 16
+    drawn = draw(
+        tmp_path / f"clip.{suffix}", num_frames=2, width=width, height=240, encoder=encoder, rotation_degrees=turn,
+        sample_aspect_ratio=1 / aspect if turn else aspect, picture=partial(disc, aspect),
+    )  # fmt: skip
+    assert len(list(compared(drawn.path))) == 2
+    white = next(by_us(drawn.path, SIDE, SIDE, "crop")).picture[..., 1] > 127
+    assert np.ptp(np.flatnonzero(white.any(axis=0))) + 1 == pytest.approx(SIDE / 2, abs=2)
+    assert np.ptp(np.flatnonzero(white.any(axis=1))) + 1 == pytest.approx(SIDE / 2, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "how"),
+    [
+        ("mp4", {**H264, "options": {"x264-params": "tff=1"}}),
+        ("ts", {**H264, "b_frames": 2, "options": {"x264-params": "bff=1"}}),
+        ("mpg", {"encoder": "mpeg2video", "b_frames": 2, "options": {"flags": "+ildct+ilme"}}),
+        ("avi", {"encoder": "mpeg4", "options": {"flags": "+ildct+ilme"}}),
+    ],
+)
+def test_interlaced(tmp_path: Path, suffix: str, how: dict[str, Any]) -> None:
+    """Both fields as they are stored, woven."""
+    drawn = draw(tmp_path / f"clip.{suffix}", num_frames=9, **how)
+    assert next(by_pyav(drawn.path)).stream.is_interlaced
+    assert_right(drawn, tick(suffix))
+
+
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_hdr(tmp_path: Path, transfer: str) -> None:
+    """OpenCV lets swscale map PQ and HLG in BT.2020 to BT.709, unasked; the right frames, so mapped."""
+    params = f"log-level=none:pools=none:frame-threads=1:colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc"
+    how: dict[str, Any] = {"encoder": "libx265", "pixel_format": "yuv420p10le", "options": {"x265-params": params}}
+    drawn = draw(tmp_path / "clip.mp4", num_frames=4, b_frames=2, **how)
+    assert len(list(compared(drawn.path))) == 4
+
+
+@pytest.mark.parametrize("matrix", ["bt709", "smpte170m"])
+@pytest.mark.parametrize("full", ["on", "off"])
+def test_matrices_and_ranges(tmp_path: Path, matrix: str, full: str) -> None:
+    options = {"x264-params": f"colormatrix={matrix}:colorprim={matrix}:transfer={matrix}:fullrange={full}"}
+    assert_right(draw(tmp_path / "clip.mp4", num_frames=4, b_frames=2, options=options))
+
+
+@pytest.mark.parametrize("encoder", ["mpeg2video"])
+def test_a_stream_without_a_start(tmp_path: Path, encoder: Encoder) -> None:
+    """One frame of MPEG-PS is too little for FFmpeg to find the start: the muxer's first half second stays."""
+    (our,) = compared(draw(tmp_path / "clip.mpg", num_frames=1, encoder=encoder).path)
+    assert (read_index(our.picture), our.seconds) == (0, 0.5)

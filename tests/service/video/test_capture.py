@@ -1,0 +1,260 @@
+"""One open file: the header's facts made sane, undecodable packets passed over and counted, FFmpeg's words kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from service.errors import EmptyFile, NotAVideo
+from service.video.capture import Capture, Header
+from tests.drawn import Encoder, Image, draw, paint, read_index
+from tests.drawn_cases import CODECS
+from tests.reference import psnr_db
+
+SANE = {
+    cv2.CAP_PROP_FOURCC: int.from_bytes(b"avc1", "little"), cv2.CAP_PROP_FPS: 25, cv2.CAP_PROP_FRAME_COUNT: 50,
+    cv2.CAP_PROP_FRAME_WIDTH: 320, cv2.CAP_PROP_FRAME_HEIGHT: 240, cv2.CAP_PROP_SAR_NUM: 4, cv2.CAP_PROP_SAR_DEN: 3,
+}  # fmt: skip
+
+
+class FakeCv:
+    """A `cv2.VideoCapture` whose header says what it is told."""
+
+    def __init__(self, says: dict[int, float]) -> None:
+        self.says = SANE | says
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return True
+
+    def set(self, *_: Any) -> bool:
+        return True
+
+    def get(self, prop: int) -> float:
+        return float(self.says.get(prop, 0))
+
+
+class FakeLog:
+    """Each `take` gives the next line, then none."""
+
+    def __init__(self, lines: Sequence[str | None]) -> None:
+        self.lines = list(lines)
+
+    def take(self) -> str | None:
+        return self.lines.pop(0) if self.lines else None
+
+
+@pytest.fixture
+def header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def read(says: dict[int, float]) -> Header:
+        monkeypatch.setattr(cv2, "VideoCapture", lambda *_: FakeCv(says))
+        (tmp_path / "file").write_bytes(b"x")
+        return Capture(tmp_path / "file").header
+
+    return read
+
+
+def test_a_header(header: Any) -> None:
+    assert header({}) == Header("h264", 320, 240, 0, Fraction(4, 3), 25.0, 50)
+    assert header({}).step_seconds == 1 / 25
+    assert header({}).duration_seconds == 2.0
+
+
+@pytest.mark.parametrize(
+    ("says", "degrees"),
+    [(0, 0), (90, 90), (180, 180), (270, 270), (-90, 270), (360, 0), (89.6, 90), (3, 0), (-2_147_483_648, 0)],
+)
+def test_rotations(header: Any, says: float, degrees: int) -> None:
+    assert header({cv2.CAP_PROP_ORIENTATION_META: says}).rotation_degrees == degrees
+
+
+@pytest.mark.parametrize(
+    ("numerator", "denominator", "aspect"),
+    [
+        (16, 11, Fraction(16, 11)), (1, 10, Fraction(1, 10)), (10, 1, Fraction(10)), (0, 1, Fraction(1)),
+        (1, 0, Fraction(1)), (0, 0, Fraction(1)), (-4, 3, Fraction(1)), (1, 11, Fraction(1)), (11, 1, Fraction(1)),
+        (math.nan, 1, Fraction(1)), (1, math.inf, Fraction(1)), (2**31 - 1, 1, Fraction(1)),
+    ],
+)  # fmt: skip
+def test_pixel_aspects(header: Any, numerator: float, denominator: float, aspect: Fraction) -> None:
+    says = {cv2.CAP_PROP_SAR_NUM: numerator, cv2.CAP_PROP_SAR_DEN: denominator}
+    assert header(says).pixel_aspect == aspect
+
+
+@pytest.mark.parametrize(
+    ("says", "fps"),
+    [(29.97, 29.97), (0.1, 0.1), (480, 480.0), (0, None), (-25, None), (0.09, None), (1000, None), (90_000, None)],
+)
+def test_frame_rates(header: Any, says: float, fps: float | None) -> None:
+    read = header({cv2.CAP_PROP_FPS: says})
+    assert (read.fps, read.step_seconds) == (fps, 1 / (fps or 25))
+
+
+@pytest.mark.parametrize("rate", [math.nan, math.inf])
+def test_a_frame_rate_that_is_no_number(header: Any, rate: float) -> None:
+    assert header({cv2.CAP_PROP_FPS: rate}).fps is None
+
+
+@pytest.mark.parametrize("count", [0, -1, -2_562_047_788_015_215, 1e15, math.nan])
+def test_frame_counts_that_are_none(header: Any, count: float) -> None:
+    read = header({cv2.CAP_PROP_FRAME_COUNT: count})
+    assert (read.num_frames, read.duration_seconds) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"),
+    [
+        (b"avc1", "h264"), (b"h264", "h264"), (b"H264", "h264"), (b"hvc1", "hevc"), (b"hev1", "hevc"), (b"VP90", "vp9"),
+        (b"FMP4", "mpeg4"), (b"XVID", "mpeg4"), (b"MJPG", "mjpeg"), (b"ap4h", "ap4h"), (b"gif\0", "gif"),
+        (b"\0\0\0\0", "unknown"), (b"\1\2\3\4", "unknown"), (b"\xff\xff\xff\xff", "unknown"),
+    ],
+)  # fmt: skip
+def test_codec_names(header: Any, tag: bytes, name: str) -> None:
+    assert header({cv2.CAP_PROP_FOURCC: int.from_bytes(tag, "little", signed=True)}).codec in (name, "\ufffd" * 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("h264-b-mp4", "h264"), ("h264-b-mkv", "h264"), ("h264-b-ts", "h264"), ("h264-b-flv", "h264"),
+        ("hevc-b-mp4", "hevc"), ("hevc-b-ts", "hevc"), ("vp9-webm", "vp9"), ("vp9-mp4", "vp9"), ("vp8-webm", "vp8"),
+        ("mpeg4-avi", "mpeg4"), ("mpeg4-b-mp4", "mpeg4"), ("mpeg2-b-ts", "mpeg2video"), ("mpeg2-ps", "mpeg2video"),
+        ("mjpeg-avi", "mjpeg"),
+    ],
+)  # fmt: skip
+def test_codec_names_of_files(tmp_path: Path, name: str, codec: str) -> None:
+    suffix, how = CODECS[name]
+    assert Capture(draw(tmp_path / f"clip.{suffix}", num_frames=2, **how).path).header.codec == codec
+
+
+def overwrite_packet(path: Path, index: int) -> None:
+    """Fill one packet of an MP4 or MOV with zeros."""
+    with av.open(path) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][index]
+        start, size = packet.pos, packet.size
+    blob = bytearray(path.read_bytes())
+    blob[start : start + size] = bytes(size)
+    path.write_bytes(blob)
+
+
+def read_indices(capture: Capture, most: int = 100) -> list[int]:
+    found = []
+    while len(found) < most and capture.grab():
+        picture = capture.retrieve()
+        assert picture is not None
+        found.append(read_index(picture))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("suffix", "encoder"),
+    [("mp4", "mpeg4"), ("mov", "mjpeg"), ("mp4", "libx264"), ("mov", "png"), ("mp4", "libvpx-vp9")],
+)
+def test_grab_goes_on_over_an_undecodable_packet(tmp_path: Path, suffix: str, encoder: Encoder) -> None:
+    """Frame 5 is lost and known to be; what is predicted from it is only as good as the codec makes it."""
+    path = draw(tmp_path / f"clip.{suffix}", num_frames=12, encoder=encoder).path
+    overwrite_packet(path, 5)
+    capture = Capture(path)
+    assert read_indices(capture, 6) == [0, 1, 2, 3, 4, 6]
+    assert capture.pts_seconds() == pytest.approx(6 / 25)
+    frames = 6
+    while capture.grab():
+        frames += 1
+    assert frames == 11
+    assert (capture.gaps, capture.damaged) == (1, 1)
+    assert capture.first_damage == (pytest.approx(4 / 25), "a packet that can't be decoded")
+
+
+def test_a_whole_clip_has_no_damage(tmp_path: Path) -> None:
+    capture = Capture(draw(tmp_path / "clip.mp4", num_frames=12, b_frames=3).path, log=FakeLog([]))
+    assert read_indices(capture) == list(range(12))
+    assert (capture.gaps, capture.damaged, capture.first_damage) == (0, 0, None)
+
+
+def test_lines_of_the_log_count_frames_and_the_first_is_kept(tmp_path: Path) -> None:
+    log = FakeLog([None, None, "error while decoding MB 3 4", None, "concealing 12 errors"])
+    capture = Capture(draw(tmp_path / "clip.mp4", num_frames=12).path, log=log)
+    assert len(read_indices(capture)) == 12
+    assert (capture.gaps, capture.damaged) == (0, 2)
+    assert capture.first_damage == (pytest.approx(1 / 25), "error while decoding MB 3 4")
+
+
+def test_the_log_names_an_undecodable_packet(tmp_path: Path) -> None:
+    path = draw(tmp_path / "clip.mov", num_frames=6, encoder="mjpeg").path
+    overwrite_packet(path, 3)
+    capture = Capture(path, log=FakeLog([None, None, None, "No JPEG data found in image"]))
+    assert read_indices(capture) == [0, 1, 2, 4, 5]
+    assert (capture.gaps, capture.damaged) == (1, 1)
+    assert capture.first_damage == (pytest.approx(2 / 25), "No JPEG data found in image")
+
+
+def test_an_error_at_the_end_damages_no_frame(tmp_path: Path) -> None:
+    capture = Capture(draw(tmp_path / "clip.mp4", num_frames=2).path, log=FakeLog([None, None, "no frame!"]))
+    assert len(read_indices(capture)) == 2
+    assert (capture.gaps, capture.damaged) == (0, 0)
+    assert capture.first_damage == (pytest.approx(1 / 25), "no frame!")
+
+
+def test_no_video_is_refused_with_the_words_of_the_log(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"no video" * 100)
+    with pytest.raises(NotAVideo, match=r"moov atom not found"):
+        Capture(tmp_path / "file", log=FakeLog(["moov atom not found"]))
+    with pytest.raises(NotAVideo, match=r"in these bytes; send"):
+        Capture(tmp_path / "file", log=FakeLog([]))
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EmptyFile):
+        Capture(tmp_path / "file")
+
+
+def light(_index: int, width: int, height: int) -> Image:
+    return np.full((height, width, 3), 200, np.uint8)
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv420p", "yuv422p10le"])
+@pytest.mark.parametrize(
+    ("encoder", "height", "options"),
+    [("libx264", 1080, ""), ("libx264", 242, ""), ("libx264", 240, "tff=1"), ("libx265", 1080, ""), ("libx265", 242, "")],
+)
+def test_every_row_is_written(tmp_path: Path, pixel_format: str, encoder: Encoder, height: int, options: str) -> None:
+    """OpenCV leaves the last three rows of deep 4:2:0 as the memory was, where the coded picture is higher."""
+    path = tmp_path / "clip.mp4"
+    extra = {"x264-params": options} if options else None
+    draw(path, 2, width=64, height=height, encoder=encoder, pixel_format=pixel_format, picture=light, options=extra)
+    capture = Capture(path)
+    for _ in range(2):
+        assert capture.grab()
+        picture = capture.retrieve()
+        assert picture is not None
+        assert abs(picture.astype(int) - 200).max() <= 4
+
+
+def test_rows_that_are_written_are_kept(tmp_path: Path) -> None:
+    """A height that no block exceeds."""
+    path = draw(tmp_path / "clip.mp4", 1, height=256, pixel_format="yuv420p10le", picture=slope).path
+    capture = Capture(path)
+    assert capture.grab()
+    picture = capture.retrieve()
+    assert picture is not None
+    assert psnr_db(picture[-3:], slope(0, 320, 256)[-3:]) > 35
+    assert picture[-4:, 0, 0].tolist() == sorted(set(picture[-4:, 0, 0].tolist()))
+
+
+def slope(_index: int, width: int, height: int) -> Image:
+    """Black, and each of the last rows lighter."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[-8:] = np.arange(20, 180, 20)[:, None, None]
+    return picture
+
+
+def test_the_index_is_painted() -> None:
+    assert read_index(paint(5, 64, 48)) == 5
