@@ -30,6 +30,9 @@ lint: $(DEV)/.ready ## ruff and mypy
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/mypy
 
+fuzz: $(DEV)/.ready ## decode broken videos: make fuzz FILES=10000 SEED=1
+	$(DEV)/bin/python -m tests.fuzz --files $(or $(FILES),10000) --seed $(or $(SEED),1)
+
 bench: $(DEV)/.ready ## the benchmarks of tests/bench
 	$(DEV)/bin/python -m tests.bench
 
@@ -67,5 +70,5 @@ $(DEV)/.ready: requirements/dev.txt $(BOOT)/.ready
 	@touch $@
 
 
-.PHONY: needs-data help serve install-serve env test test-fast lint bench train export lock clean
+.PHONY: needs-data help serve install-serve env test test-fast lint fuzz bench train export lock clean
 .DEFAULT_GOAL := help

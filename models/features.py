@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from models.encoders import ImageEncoder, folded, weights_sha256
 from service.video.decode import ClipReader
+from service.video.frames import REVISION
 from service.video.spec import ClipSpec
 
 # Small batches stay in a CPU's cache: measured 5 ms a frame at 4, 21 ms at 32.
@@ -26,13 +27,16 @@ _BATCH_FRAMES = 4
 
 
 class FeatureStore:
-    """A folder of `<sha256 of file + pixels + encoder>.npy`, float32 (T, D), one row a tick."""
+    """A folder of `<sha256 of file + pixels + encoder>.npy`, float32 (T, D), one row a tick.
+
+    Pixels are decided by the spec and by the revision of the code that prepares them.
+    """
 
     def __init__(self, folder: Path, encoder: ImageEncoder, spec: ClipSpec) -> None:
         self.folder = folder
         self.encoder = encoder
         self.spec = spec
-        self._key = f"{spec.pixels_sha256}/{weights_sha256(encoder)}"
+        self._key = f"{REVISION}/{spec.pixels_sha256}/{weights_sha256(encoder)}"
         self._network = folded(encoder)
 
     def load(self, paths: Sequence[Path], *, show_progress: bool = True) -> list[NDArray[np.float32]]:

@@ -28,7 +28,7 @@ _PUSH_TICKS = 256
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A verified bundle, ready to answer."""
+    """A verified bundle, ready to answer. encode_frame_seconds: of one frame, as warm-up measured it."""
 
     document: ModelDocument
     sha256: str
@@ -36,6 +36,7 @@ class LoadedModel:
     batcher: FrameBatcher
     runtime: Runtime
     precision: Precision
+    encode_frame_seconds: float
 
     @property
     def name(self) -> ModelName:

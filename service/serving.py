@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +39,7 @@ class Serving:
         self.pool = ThreadPoolExecutor(settings.max_clips_in_progress, thread_name_prefix="clip")
         self.decoders = DecodePool(settings.max_clips_decoding, settings.decode_limits())
         self._batchers: dict[str, FrameBatcher] = {}
+        self._frame_seconds: dict[str, float] = {}
         self._loaded = False
         self.stopping = threading.Event()
         self._problem: str | None = "models are being verified, loaded and warmed up"
@@ -104,7 +106,7 @@ class Serving:
                 raise Cancelled("the client went away, or the service stops")
 
         facts = self.decoders.probe(path, full=full, check=check)
-        return examine(facts, self.decoders.limits, model.document)
+        return examine(facts, self.decoders.limits, model.document, encode_frame_seconds=model.encode_frame_seconds)
 
     def _load_and_report(self, prepare: Callable[[], None]) -> None:
         try:
@@ -135,7 +137,7 @@ class Serving:
         if key not in self._batchers:
             # One session for all threads: a run takes the caller's thread, and the memory is not there twice.
             encode = _encoder(open_session(bundle.encoder_path, runtime))
-            _warm_up(encode, bundle.encoder, self.settings.encode_batch_frames)
+            self._frame_seconds[key] = _warm_up(encode, bundle.encoder, self.settings.encode_batch_frames)
             self._batchers[key] = FrameBatcher(
                 [encode] * self.settings.encoder_threads,
                 bundle.encoder.feature_size,
@@ -145,7 +147,9 @@ class Serving:
             )
         head = Head(open_session(bundle.head_path, runtime), bundle.model)
         head.scores([np.zeros((bundle.model.spec.window_frames or 1, bundle.encoder.feature_size), np.float32)])
-        return LoadedModel(bundle.model, bundle.sha256, head, self._batchers[key], runtime, "fp32")
+        return LoadedModel(
+            bundle.model, bundle.sha256, head, self._batchers[key], runtime, "fp32", self._frame_seconds[key]
+        )
 
 
 def _encoder(session: ort.InferenceSession) -> Callable[[Frames], Features]:
@@ -156,6 +160,11 @@ def _encoder(session: ort.InferenceSession) -> Callable[[Frames], Features]:
     return encode
 
 
-def _warm_up(encode: Callable[[Frames], Features], encoder: EncoderDocument, max_batch_frames: int) -> None:
-    for size in {1, max_batch_frames}:
+def _warm_up(encode: Callable[[Frames], Features], encoder: EncoderDocument, max_batch_frames: int) -> float:
+    """Returns the seconds of a frame in the largest batch, once warm."""
+    seconds = 0.0
+    for size in (1, max_batch_frames, max_batch_frames):
+        started = time.perf_counter()
         encode(np.zeros((size, encoder.frame_height, encoder.frame_width, 3), np.uint8))
+        seconds = (time.perf_counter() - started) / size
+    return seconds

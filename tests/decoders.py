@@ -11,8 +11,9 @@ from tests.server import wait_until
 
 
 def zygote_of(pid: int) -> psutil.Process:
-    """The zygote below a process, by its name."""
-    [zygote] = [child for child in psutil.Process(pid).children(recursive=True) if child.name() == "decode-zygote"]
+    """The zygote below a process, by its name, which its children have too until they take their own."""
+    named = [child for child in psutil.Process(pid).children(recursive=True) if child.name() == "decode-zygote"]
+    [zygote] = [child for child in named if child.ppid() not in {each.pid for each in named}]
     return zygote
 
 

@@ -82,7 +82,8 @@ RATES: dict[str, tuple[str, dict[str, Any]]] = {
     },
     "vfr-webm": ("webm", {"encoder": "libvpx-vp9", "timestamps": UNEVEN}),
     "vfr-hevc": ("mp4", {**X265, "b_frames": 2, "timestamps": UNEVEN}),
-    "vfr-gif": ("gif", {"encoder": "gif", "timestamps": UNEVEN}),
+    # FFmpeg 5.1 reads delays under 2/100 s as 1/10 s, as browsers do.
+    "vfr-gif": ("gif", {"encoder": "gif", "timestamps": tuple(2 * seconds for seconds in UNEVEN)}),
     **{
         f"late-{suffix}": (suffix, {**H264, "b_frames": 2, "timestamps": LATE})
         for suffix in ("mp4", "mkv", "ts", "flv")

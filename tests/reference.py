@@ -79,13 +79,13 @@ def _clockwise(counter_clockwise: int) -> int:
 
 
 def _plain(frame: av.VideoFrame) -> av.VideoFrame:
-    """Y, Cb and Cr with matrix and range and without the tags that swscale heeds today and did not in FFmpeg 5.1: transfer
-    function and primaries (it would map HDR), the site of chroma, and that a frame is two fields."""
+    """Y, Cb and Cr with matrix and range, without the tags that swscale heeds today and did not in FFmpeg 5.1:
+    transfer function and primaries (it would map HDR), the site of chroma, and that a frame is two fields."""
     if frame.format.is_rgb or len(frame.planes) < 3:
         return frame
     plain = av.VideoFrame(frame.width, frame.height, frame.format.name)
     for source, target in zip(frame.planes, plain.planes, strict=True):
-        rows = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)[: target.height]
+        rows = np.frombuffer(memoryview(source), np.uint8).reshape(-1, source.line_size)[: target.height]
         copy = np.zeros((target.buffer_size // target.line_size, target.line_size), np.uint8)
         width = min(source.line_size, target.line_size)
         copy[: len(rows), :width] = rows[:, :width]
@@ -123,20 +123,20 @@ def stretch(rgb: Image, height: int, width: int) -> Image:
     if rgb.shape[:2] == (height, width):
         return rgb
     rows, columns = _weights(rgb.shape[0], height), _weights(rgb.shape[1], width)
-    scaled = np.tensordot(columns, np.tensordot(rows, rgb.astype(np.float64), axes=(1, 0)), axes=(1, 1))
+    scaled = np.tensordot(columns, np.tensordot(rows, rgb.astype(np.float32), axes=(1, 0)), axes=(1, 1))
     return np.rint(scaled.transpose(1, 0, 2)).clip(0, 255).astype(np.uint8)
 
 
-def _weights(size: int, target: int) -> NDArray[np.float64]:
+def _weights(size: int, target: int) -> NDArray[np.float32]:
     """(target, size): the exact mean over a target pixel's area when shrinking, linear between centres otherwise."""
     scale = size / target
     cells = np.arange(size)
     if scale > 1:
         edges = np.arange(target + 1) * scale
         covered = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
-        return np.asarray(covered.clip(0) / scale, np.float64)
+        return np.asarray(covered.clip(0) / scale, np.float32)
     centres = ((np.arange(target) + 0.5) * scale - 0.5).clip(0, size - 1)
-    return np.asarray((1 - abs(centres[:, None] - cells)).clip(0), np.float64)
+    return np.asarray((1 - abs(centres[:, None] - cells)).clip(0), np.float32)
 
 
 def psnr_db(one: Image, other: Image) -> float:

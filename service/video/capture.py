@@ -20,9 +20,9 @@ _SANE_FPS = (0.1, 480.0)
 # A missing timestamp, or a missing start of the stream, makes a difference of the order of 2^63 ticks.
 _NO_TIMESTAMP_SECONDS = 1e10
 # A pixel thinner or flatter than this is a broken header.
-_SANE_PIXEL_ASPECT = (0.1, 10.0)
-# OpenCV scales the picture's rows as part of the coded ones, which are more (1088 for 1080): swscale, that needs rows of
-# chroma below, leaves the last ones unwritten, and they hold what lay in memory. 8 bits go another way.
+_SANE_PIXEL_ASPECT = (Fraction(1, 10), Fraction(10))
+# OpenCV gives swscale the picture's rows as a part of the coded ones (1080 of 1088). In 4:2:0 the last rows also need
+# chroma from below: they stay unwritten, and hold what lay in memory. 8 bits go another way.
 _UNWRITTEN_ROWS = 3
 _DEEP_420 = tuple(b"Y3\x0b" + bytes([bits]) for bits in (9, 10, 12, 14, 16))
 # What coded heights are multiples of, at worst: two fields of macroblocks; the largest smallest block.
@@ -92,6 +92,7 @@ class Capture:
         self.gaps = self.damaged = 0
         self.first_damage: tuple[float, str] | None = None
         self._last_pts = 0.0
+        self._first_frame: float | None = None
         self._lacks_rows = self.header.height % _CODED_ROWS.get(self.header.codec, 1) and self._is_deep_420()
 
     def grab(self) -> bool:
@@ -111,7 +112,24 @@ class Capture:
     def pts_seconds(self) -> float:
         """Presentation timestamp of the frame grabbed last, relative to the stream's start; NaN without one."""
         seconds = self._cv.get(cv2.CAP_PROP_POS_MSEC) / 1e3
-        return seconds if abs(seconds) < _NO_TIMESTAMP_SECONDS else math.nan
+        return seconds if abs(seconds) < _NO_TIMESTAMP_SECONDS else self._seconds_without_start()
+
+    def _seconds_without_start(self) -> float:
+        """Since the first frame, for a stream whose start is unknown (Matroska of a few frames).
+
+        OpenCV's other clock then still goes, in steps of the nominal rate.
+        """
+        frames = self._cv.get(cv2.CAP_PROP_PTS)
+        if not self.header.fps or not abs(frames) < _NO_TIMESTAMP_SECONDS:
+            return math.nan
+        if self._first_frame is None:
+            self._first_frame = frames
+        return (frames - self._first_frame) / self.header.fps
+
+    @property
+    def times_are_rounded(self) -> bool:
+        """Whether times are multiples of the nominal step, as the stream's start is unknown."""
+        return self._first_frame is not None
 
     def is_intra(self) -> bool:
         """Whether the frame grabbed last is an I picture."""
@@ -119,7 +137,10 @@ class Capture:
 
     def retrieve(self) -> NDArray[np.uint8] | None:
         """The frame grabbed last, (h, w, 3) uint8 BGR, valid until the next; None when it can't be converted."""
-        ok, bgr = self._cv.retrieve()
+        try:
+            ok, bgr = self._cv.retrieve()
+        except cv2.error:  # a picture larger than the header has it, in a stream that changes size
+            return None
         if ok and self._lacks_rows:
             bgr[-_UNWRITTEN_ROWS:] = bgr[-_UNWRITTEN_ROWS - 1]
         return bgr if ok else None  # type: ignore[return-value]

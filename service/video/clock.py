@@ -33,13 +33,10 @@ class Clock:
     def tick(self, pts_seconds: float) -> float:
         """The time of the next frame, seconds from the stream's start."""
         is_first = self.num_frames == 0
-        last = 0.0 if is_first else self.last_seconds
-        is_given = math.isfinite(pts_seconds) and (is_first or pts_seconds > last)
-        if is_given:
-            seconds = pts_seconds
-        else:
-            seconds = 0.0 if is_first else last + self._filler
-        self.last_step = self.step_seconds if is_first else seconds - last
+        is_given = math.isfinite(pts_seconds) and (is_first or pts_seconds > self.last_seconds)
+        made_up = 0.0 if is_first else self.last_seconds + self._filler
+        seconds = pts_seconds if is_given else made_up
+        self.last_step = self.step_seconds if is_first else seconds - self.last_seconds
         if is_given and self._was_given:
             self._filler = min(self.step_seconds, max(self.last_step, self.step_seconds * _LEAST_SHARE))
         self.num_frames += 1

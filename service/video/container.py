@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 from pymediainfo import MediaInfo
 
 _HDR_TRANSFERS = ("PQ", "HLG")
+# Of a file that fits into one piece it would not go back to the frames, which tell the scan.
+_PIECE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,8 @@ class Container:
 
     kinds: of the tracks, in order (`Video`, `Audio`, `Image`, …). codec: MediaInfo's name of the format
     (`AVC`, `AV1`, `Theora`). scan: `Progressive`, `Interlaced` or `MBAFF`. hdr: the transfer function or the
-    HDR format. matrix: of YCbCr. streamable: the index lies before the frames (MP4 "fast start"). width, height: stored pixels.
-    truncated: the container promises bytes that the file does not have.
+    HDR format. matrix: of YCbCr. streamable: the index lies before the frames (MP4 "fast start"). width, height:
+    stored pixels. truncated: the container promises bytes that the file does not have.
     """
 
     format: str | None = None
@@ -57,9 +59,12 @@ class Container:
 def identify(file: Path | BinaryIO) -> Container:
     """Read the headers (milliseconds, whatever the length); a file that is no known container gives `Container()`.
 
-    An open file is read in pieces, and no other file can be opened by what it says.
+    The file is read in pieces, and no other can be opened by what it says.
     """
-    tracks = MediaInfo.parse(file, parse_speed=0).tracks
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return identify(opened)
+    tracks = MediaInfo.parse(file, parse_speed=0, buffer_size=_PIECE_BYTES).tracks
     general = next((track for track in tracks if track.track_type == "General"), None)
     pictures = [track for track in tracks if track.track_type in ("Video", "Image")]
     if general is None or general.format is None:

@@ -18,11 +18,12 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import CorruptVideo, NoDecodableFrame, TooShort
+from service.errors import CorruptVideo, TooShort
 from service.video.capture import Capture, ErrorLog
 from service.video.clock import Clock, TimeBase
 from service.video.colour import bgr_to_rgb
 from service.video.container import Container, identify
+from service.video.diagnosis import no_frame
 from service.video.frames import prepare
 from service.video.grid import SamplingGrid
 from service.video.limits import DecodeLimits
@@ -198,6 +199,8 @@ class ClipReader:
                 f"{clock.num_nominal} of {clock.num_frames} frames had no rising timestamp; "
                 f"the nominal step of {clock.step_seconds:.4f} s was used for them"
             )
+        if capture.times_are_rounded:
+            yield f"the stream does not say when it starts; times are rounded to the nominal {clock.step_seconds:.4f} s"
         if self._dropped:
             yield f"{self._dropped} sampled frames could not be decoded; the next ones took their place"
         if capture.first_damage:
@@ -253,10 +256,7 @@ class ClipReader:
 
     def _check_enough(self) -> None:
         if self._clock.num_frames == 0 or (self._decoded == 0 and self._dropped):
-            raise NoDecodableFrame(
-                f"the container opens (codec {self.header.codec}) but no frame could be decoded; the file is cut short "
-                "or broken, or this build has no decoder for the codec: re-encode it, for example to H.264"
-            )
+            raise no_frame(self.header.codec)
         if self.grid.num_ticks < self.spec.min_frames:
             raise TooShort(
                 f"the clip gives {self.grid.num_ticks} frames at {self.spec.sample_fps:g} per second, the model needs "

@@ -72,7 +72,7 @@ def _refused(facts: ProbeFacts) -> Iterator[Finding]:
 def _length(facts: ProbeFacts, limits: DecodeLimits) -> Iterator[Finding]:
     """By the header; a walk that met a limit has it as its refusal."""
     promised = facts.header
-    if facts.walk or facts.refusal:
+    if facts.walk or _without_frames(facts):
         return
     if promised.duration_seconds and promised.duration_seconds > limits.max_duration_seconds:
         yield _warning(
@@ -117,7 +117,8 @@ def _model(facts: ProbeFacts, limits: DecodeLimits, spec: ClipSpec) -> Iterator[
 
 def _damaged(facts: ProbeFacts) -> Iterator[Finding]:
     damage, walk = facts.damage, facts.walk
-    if damage and facts.decodable:
+    # The end of a file that is cut short is a complaint too.
+    if damage and facts.decodable and (damage.frames or damage.gaps or not _cut_short(facts)):
         of = f" of {walk.num_frames}" if walk else ""
         yield _warning(
             "damaged",
@@ -136,7 +137,7 @@ def _damaged(facts: ProbeFacts) -> Iterator[Finding]:
 
 
 def _picture(facts: ProbeFacts) -> Iterator[Finding]:
-    if facts.refusal and facts.refusal.code in ("no_video_stream", "no_decodable_frame"):
+    if _without_frames(facts):
         return
     if facts.interlaced:
         yield _warning(
@@ -172,7 +173,8 @@ def _header(facts: ProbeFacts) -> Iterator[Finding]:
     if not walk or not walk.complete or _cut_short(facts):
         return
     wrong = []
-    frames = promised.num_frames
+    # Of a variable rate it is duration times nominal rate in most containers: no promise.
+    frames = promised.num_frames if walk.rate != "variable" else None
     if frames and abs(frames - walk.num_frames) > max(_COUNT_FRAMES, _COUNT_SHARE * walk.num_frames):
         wrong.append(f"{frames} frames, there are {walk.num_frames}")
     seconds = promised.duration_seconds
@@ -207,6 +209,11 @@ def _timing(walk: Walk | None) -> Iterator[Finding]:
             f"up to {walk.keyframes.longest_seconds:.1f} s from one I picture to the next: seeking is slow; "
             "predictions decode every frame anyway",
         )
+
+
+def _without_frames(facts: ProbeFacts) -> bool:
+    """Whether nobody gets a frame out of it: what its headers say is then no matter."""
+    return facts.refusal is not None and facts.refusal.code in ("no_video_stream", "no_decodable_frame")
 
 
 def _cut_short(facts: ProbeFacts) -> bool:

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from service.video.spec import ClipSpec
 
+# Of what this module makes of a frame: features stored from another revision are stale.
+REVISION = 2
+
 Image = NDArray[np.uint8]
 
 _ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}

@@ -20,10 +20,6 @@ _TONE_MAP = (
     "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv,"
     "format=yuv420p"
 )
-# A container's rounding of timestamps.
-_ROUNDING_SECONDS = 1e-3
-# Without a rate in the header, as decoding has it.
-_FALLBACK_FPS = 25.0
 
 
 @dataclass(frozen=True)
@@ -41,14 +37,6 @@ class _Case:
     facts: ProbeFacts
     limits: DecodeLimits
     spec: ClipSpec | None
-
-    @property
-    def fps(self) -> str:
-        """The header's rate where most steps agree with it, else that of most steps."""
-        step, fps = self.facts.walk and self.facts.walk.commonest_step_seconds, self.facts.header.fps
-        if step and not (fps and abs(1.0 / fps - step) <= _ROUNDING_SECONDS):
-            fps = 1.0 / step
-        return f"{fps or _FALLBACK_FPS:.6g}"
 
 
 def mend(
@@ -90,19 +78,13 @@ def mended_name(path: Path) -> str:
     return str(path.with_name(f"{path.stem}.mended.mp4"))
 
 
-def _timestamps(case: _Case) -> Remedy:
-    walk = case.facts.walk
-    if walk and walk.frames_without_time > walk.num_frames / 2:  # there are none to speak of: a new one for each
-        return Remedy(encode=True, before=("-r", case.fps))
-    return Remedy(encode=True, before=("-fflags", "+genpts"), after=("-r", case.fps))
-
-
 def _scale(case: _Case) -> Remedy:
     """Down to the limit, to even sides, the shape kept."""
     width, height = case.facts.width or 0, case.facts.height or 0
     factor = math.sqrt(case.limits.max_frame_pixels / max(width * height, 1))
     across, down = (max(2, int(side * min(factor, 1.0)) // 2 * 2) for side in (width, height))
-    return Remedy(filters=(f"scale={across}:{down}",))
+    square = ("setsar=1",) if case.facts.pixel_aspect == 1 else ()  # even sides are not quite the shape
+    return Remedy(filters=(f"scale={across}:{down}", *square))
 
 
 def _cut(case: _Case) -> Remedy:
@@ -119,7 +101,8 @@ def _cut(case: _Case) -> Remedy:
 _REMEDIES: dict[tuple[str, ...], Callable[[_Case], Remedy]] = {
     ("codec_not_supported",): lambda case: Remedy(encode=True),
     ("damaged",): lambda case: Remedy(encode=True, before=("-err_detect", "ignore_err")),
-    ("bad_timestamps",): _timestamps,
+    # No -r: it drops and doubles frames where the header's rate is wrong too.
+    ("bad_timestamps",): lambda case: Remedy(encode=True, before=("-fflags", "+genpts")),
     ("interlaced",): lambda case: Remedy(filters=("bwdif=mode=send_frame",)),
     ("too_many_pixels",): _scale,
     ("hdr",): lambda case: Remedy(filters=(_TONE_MAP,)),

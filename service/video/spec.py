@@ -14,9 +14,9 @@ ResizePolicy = Literal["crop", "stretch"]
 class ClipSpec(BaseModel):
     """How a video becomes ticks of RGB frames, and ticks become windows.
 
-    `crop` keeps the centre with the target's aspect ratio; `stretch` keeps every pixel and distorts.
-    Both shrink by the largest integer factor first (pixel-area mean), then bilinearly to the target
-    (see `service.video.frames`).
+    `crop` keeps the centre of the picture as shown (with the sample aspect ratio) with the target's aspect
+    ratio; `stretch` keeps every pixel and distorts. Both halve each side while it is at least twice the
+    target (mean of neighbours), then go bilinearly to the target (see `service.video.frames`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

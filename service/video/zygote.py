@@ -57,7 +57,10 @@ class Zygote:
 
     def _open(self) -> bool:
         """Fork for the next request; False when there will be none."""
-        data, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE_BYTES, _MAX_DESCRIPTORS)
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE_BYTES, _MAX_DESCRIPTORS)
+        except ConnectionResetError:  # it left without reading READY
+            return False
         if not data:
             return False
         channel = socket.socket(fileno=descriptors[0])

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from service.engine.heads import Head
 from service.errors import Cancelled
@@ -126,7 +127,7 @@ def test_a_bundle_that_does_not_load_is_refused_alone(tmp_path: Path, monkeypatc
     copy_of_the_zoo(tmp_path, "bad")
     scores = Head.scores
 
-    def failing(head: Head, windows: list[np.ndarray]) -> np.ndarray:
+    def failing(head: Head, windows: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         if head.model.name == "bad":
             raise RuntimeError("no kernel")
         return scores(head, windows)

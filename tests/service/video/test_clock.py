@@ -15,7 +15,9 @@ STEP = 0.04
 TIMESTAMPS = st.lists(st.floats(-1e10, 1e10) | st.just(math.nan) | st.just(0.0))
 # What files hold: a few ticks apart, some repeated, some missing.
 TICKS = st.lists(st.integers(-2, 20) | st.none(), min_size=1).map(
-    lambda steps: [math.nan if step is None else (sum(filter(None, steps[: i + 1]))) / 90 for i, step in enumerate(steps)]
+    lambda steps: [
+        math.nan if step is None else (sum(filter(None, steps[: i + 1]))) / 90 for i, step in enumerate(steps)
+    ]
 )
 STEPS = st.floats(1 / 480, 10.0)
 
@@ -71,25 +73,22 @@ def test_without_timestamps_frames_come_at_the_nominal_rate(num_frames: int, ste
     assert times([0.0] * num_frames, step) == pytest.approx(expected)  # OpenCV's word for none, once the start is known
 
 
-@given(st.lists(st.integers(1, 20), min_size=1, max_size=60), st.integers(0, 60), st.floats(0.01, 5.0))
-def test_one_repeated_timestamp_moves_later_times_by_little(steps: list[int], at: int, nominal: float) -> None:
-    """Not so with a nominal step of the mean rate: in a faster passage each later timestamp lies behind it, and each of
-    their frames takes one more nominal step."""
-    timestamps = [sum(steps[:i]) / 100 for i in range(len(steps) + 1)]
-    at %= len(timestamps)
-    repeated = timestamps[: at + 1] + timestamps[at:]
-    seen = times(repeated, nominal)
+@given(st.integers(3, 60), st.integers(1, 60), st.integers(1, 20), st.floats(0.01, 1.0))
+def test_one_repeated_timestamp_moves_later_times_by_a_step(num: int, at: int, ticks: int, share: float) -> None:
+    """Whatever the nominal step is, up to ten times the real one."""
+    real = ticks / 100
+    timestamps = [index * real for index in range(num)]
+    at = 1 + at % (num - 1)
+    seen = times(timestamps[: at + 1] + timestamps[at:], step_seconds=share * 10 * real)
     late = [now - then for now, then in zip(seen[at + 2 :], timestamps[at + 1 :], strict=True)]
-    assert all(0 <= seconds < nominal * (len(late) + 1) for seconds in late)
-    if at > 0 and steps == sorted(steps, reverse=False):
-        assert max(late, default=0.0) <= max(steps[at - 1] / 100, nominal * 0.1) + 1e-9
+    assert all(-1e-9 <= seconds <= real + 1e-9 for seconds in late)
 
 
 def test_a_burst_after_a_repeated_timestamp_does_not_run_away() -> None:
-    """30 frames a second in a file whose mean is 4: all that a repeated timestamp costs is one of its steps."""
+    """30 frames a second in a file whose mean is 4: with the nominal step each of 20 frames would come 0.25 s later."""
     burst = [index / 30 for index in range(31)]
     seen = times([*burst[:11], *burst[10:]], step_seconds=0.25)
-    assert seen[-1] == pytest.approx(burst[-1] + 1 / 30)
+    assert burst[-1] <= seen[-1] <= burst[-1] + 1 / 30
 
 
 def test_a_flushed_frame_without_a_timestamp_comes_one_step_later() -> None:
