@@ -45,6 +45,8 @@ _CRASHES = {
     signal.SIGXFSZ,
 }  # fmt: skip
 
+_NAMES = {int(number): number.name for number in signal.Signals}
+
 Check = Callable[[], None]
 
 
@@ -277,7 +279,7 @@ class OpenVideo:
             )
         if ended.status >= 0:
             return ReelserveError(f"a decode process left with status {ended.status} and said nothing")
-        name = signal.Signals(-ended.status).name
+        name = _NAMES.get(-ended.status, f"signal {-ended.status}")
         if -ended.status in _CRASHES:
             return DecoderCrashed(
                 f"the video crashed its decoder ({name}); re-encode it, for example: "

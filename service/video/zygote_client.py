@@ -13,6 +13,8 @@ from service.errors import NotReady
 from service.video.wire import READY, DecodeRequest
 
 _ROOT = Path(__file__).resolve().parents[2]
+# A fork copies one thread; a pool's lock that another held would stay locked.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 
@@ -73,9 +75,7 @@ class ZygoteClient:
         environment = {
             **os.environ,
             "PYTHONPATH": path,
-            # One thread: a fork copies one.
-            "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
+            **_ONE_THREAD,
             # Errors, for `FfmpegLog`.
             "OPENCV_FFMPEG_LOGLEVEL": "16",
             "OPENCV_LOG_LEVEL": "SILENT",

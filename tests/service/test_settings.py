@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings, available_cores
+from service.settings import MIB, Settings, available_cores, available_memory_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -167,3 +167,23 @@ def test_the_cpu_quota_counts(
     monkeypatch.setattr("service.settings.CGROUP", tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     assert available_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "limit_bytes"),
+    [
+        ("memory.max", "536870912\n", 512 * MIB),
+        ("memory.max", "max\n", None),
+        ("memory/memory.limit_in_bytes", "268435456\n", 256 * MIB),
+        ("memory/memory.limit_in_bytes", "9223372036854771712\n", None),
+    ],
+)
+def test_the_memory_limit_counts(
+    file: str, content: str, limit_bytes: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(content)
+    monkeypatch.setattr("service.settings.CGROUP", tmp_path)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert available_memory_bytes() == (limit_bytes or machine)
+    assert Settings().max_decode_memory_bytes == min(1024 * MIB, (limit_bytes or machine) // 2)
