@@ -17,6 +17,7 @@ ReelserveError 500 internal
 │   ├── CodecNotSupported   415 codec_not_supported
 │   ├── NoDecodableFrame    422 no_decodable_frame
 │   ├── CorruptVideo        422 corrupt_video
+│   ├── SizeChanged         422 size_changed
 │   ├── TooShort            422 too_short
 │   ├── TooLong             413 too_long
 │   ├── TooManyPixels       413 too_many_pixels
@@ -178,6 +179,13 @@ class CorruptVideo(VideoError):
 
     code = "corrupt_video"
     title = "Corrupt video"
+
+
+class SizeChanged(VideoError):
+    """The picture's size changes in mid-stream, and OpenCV goes on with the first one."""
+
+    code = "size_changed"
+    title = "Picture size changes"
 
 
 class TooShort(VideoError):

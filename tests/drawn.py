@@ -11,7 +11,9 @@ stretch and no sane compression hides the index; the colours tell RGB from BGR, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -85,7 +87,7 @@ def draw(
     step = 1 / rate if timestamps is None else _FINE
     ticks = [i if timestamps is None else round(timestamps[i] / step) for i in range(num_frames)]
     turns = rotation_degrees // 90
-    with av.open(path, "w", options=dict(muxer_options or {})) as container:
+    with _same_scheduling(), av.open(path, "w", options=dict(muxer_options or {})) as container:
         stream = container.add_stream(encoder, rate=rate, options=_OPTIONS.get(encoder, {}) | dict(options or {}))
         stream.width, stream.height = (height, width) if turns % 2 else (width, height)
         stream.pix_fmt = pixel_format or _PIXEL_FORMATS.get(encoder, "yuv420p")
@@ -153,6 +155,16 @@ def serving_frames(
             break
         serving.append(found[0])
     return serving
+
+
+@contextmanager
+def _same_scheduling() -> Iterator[None]:
+    """SVT-AV1 makes its caller a real-time thread (as root it may), and processes started later inherit that."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def _turn_header(path: Path, rotation_degrees: int) -> None:

@@ -44,8 +44,8 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
         408: "upload_timeout",
         413: "too_large, too_long, too_many_pixels, too_many_frames",
         415: "unsupported_media_type, codec_not_supported",
-        422: "not_a_video, no_video_stream, no_decodable_frame, corrupt_video, too_short, decode_timeout, "
-        "decode_memory, decoder_crashed",
+        422: "not_a_video, no_video_stream, no_decodable_frame, corrupt_video, size_changed, too_short, "
+        "decode_timeout, decode_memory, decoder_crashed",
         503: "not_ready, overloaded, spool_full, decoder_lost",
         507: "disk_full",
     }.items()

@@ -130,17 +130,21 @@ class FrameBatcher:
 
     def _serve(self, encoder: Callable[[Frames], Features]) -> None:
         while parts := self._take():
-            try:
-                self._run(encoder, parts)
-            except Exception as batch_error:  # noqa: BLE001  (whatever a runtime raises must reach the clips)
-                if len(parts) == 1:
-                    self._fail(parts[0], batch_error)
-                    continue
-                for part in parts:  # a bad clip must not fail its neighbours: each once alone
-                    try:
-                        self._run(encoder, [part])
-                    except Exception as error:  # noqa: BLE001
-                        self._fail(part, error)
+            self._encode(encoder, parts)
+            del parts  # or an idle thread would keep the frames of its last batch
+
+    def _encode(self, encoder: Callable[[Frames], Features], parts: list[_Part]) -> None:
+        try:
+            self._run(encoder, parts)
+        except Exception as batch_error:  # noqa: BLE001  (whatever a runtime raises must reach the clips)
+            if len(parts) == 1:
+                self._fail(parts[0], batch_error)
+                return
+            for part in parts:  # a bad clip must not fail its neighbours: each once alone
+                try:
+                    self._run(encoder, [part])
+                except Exception as error:  # noqa: BLE001
+                    self._fail(part, error)
 
     def _run(self, encoder: Callable[[Frames], Features], parts: list[_Part]) -> None:
         pieces = [part.chunk.frames[part.start : part.stop] for part in parts]

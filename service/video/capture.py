@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import EmptyFile, NotAVideo
+from service.video.size_watch import SizeLog, SizeWatch
 
 # Some containers promise absurd rates (90000); a nominal step is only used where timestamps fail.
 _FALLBACK_FPS = 25.0
@@ -31,7 +32,7 @@ _CODED_ROWS = {"h264": 32, "hevc": 64}
 _TRIES_PAST_BAD_PACKETS = 256
 
 
-class ErrorLog(Protocol):
+class ErrorLog(SizeLog, Protocol):
     """Where FFmpeg's error lines go: it conceals damage and tells nobody else."""
 
     def take(self) -> str | None:
@@ -69,6 +70,7 @@ class Capture:
 
     gaps: places where packets gave an error instead of a frame; damaged: frames whose decoding FFmpeg
     complained of (known with an `ErrorLog` only); first_damage: the time before it and FFmpeg's words.
+    `new_size`: once the frame grabbed last, or one before it, has another size than the first.
     """
 
     def __init__(self, path: Path, num_threads: int = 1, log: ErrorLog | None = None) -> None:
@@ -93,6 +95,7 @@ class Capture:
         self.first_damage: tuple[float, str] | None = None
         self._last_pts = 0.0
         self._first_frame: float | None = None
+        self._sizes = SizeWatch(path, self.header.codec, (self.header.width, self.header.height), log)
         self._lacks_rows = self.header.height % _CODED_ROWS.get(self.header.codec, 1) and self._is_deep_420()
 
     def grab(self) -> bool:
@@ -106,7 +109,9 @@ class Capture:
         if tries:
             self.gaps += 1
         self._note_damage(frame=True, gap=tries > 0)
-        self._last_pts = self.pts_seconds()
+        pts = self.pts_seconds()
+        self._last_pts = pts if math.isfinite(pts) else self._last_pts
+        self._sizes.after_grab(pts, intra=self.is_intra())
         return True
 
     def pts_seconds(self) -> float:
@@ -131,6 +136,11 @@ class Capture:
         """Whether times are multiples of the nominal step, as the stream's start is unknown."""
         return self._first_frame is not None
 
+    @property
+    def new_size(self) -> str | None:
+        """In words ("160 x 120"), where it has changed: what `retrieve` gives is then wrong."""
+        return self._sizes.new_size
+
     def is_intra(self) -> bool:
         """Whether the frame grabbed last is an I picture."""
         return int(self._cv.get(cv2.CAP_PROP_FRAME_TYPE)) == ord("I")
@@ -139,8 +149,11 @@ class Capture:
         """The frame grabbed last, (h, w, 3) uint8 BGR, valid until the next; None when it can't be converted."""
         try:
             ok, bgr = self._cv.retrieve()
-        except cv2.error:  # a picture larger than the header has it, in a stream that changes size
+        except cv2.error as error:  # a picture larger than the header has it, in a stream that changes size
+            if error.code == cv2.Error.StsNoMem:
+                raise
             return None
+        ok = self._sizes.after_retrieve() and ok
         if ok and self._lacks_rows:
             bgr[-_UNWRITTEN_ROWS:] = bgr[-_UNWRITTEN_ROWS - 1]
         return bgr if ok else None  # type: ignore[return-value]
@@ -148,6 +161,7 @@ class Capture:
     def release(self) -> None:
         """Close the file."""
         self._cv.release()
+        self._sizes.release()
 
     def _note_damage(self, *, frame: bool, gap: bool = False) -> None:
         line = self._log.take() if self._log else None

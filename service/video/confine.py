@@ -8,11 +8,15 @@ import os
 import re
 import resource
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from service.video.limits import DecodeLimits
+from service.video.size_watch import SIZE_LINES
 
 _LOG_BYTES = 64 * 1024
+_LEVEL, _ERROR_LEVEL = re.compile(r"\[OPENCV:FFMPEG:(-?\d+)\]"), 16
+_SIZES_KEPT = 7
 # What a process that hit its soft CPU limit gets to end by SIGXCPU before SIGKILL.
 _CPU_GRACE_SECONDS = 5
 # An allocation that failed was no larger than this many frames.
@@ -22,9 +26,10 @@ _OOM_SCORE_MOST = "1000"
 
 
 class FfmpegLog:
-    """FFmpeg's error lines, caught where OpenCV prints them: the process's standard output and error.
+    """FFmpeg's lines, caught where OpenCV prints them: the process's standard output and error.
 
-    Needs OPENCV_FFMPEG_LOGLEVEL=16 when cv2 opens its first file, and an unbuffered C stdout (`python -u`).
+    Errors (level 16 and below) and those that tell the picture's size are kept.
+    Needs OPENCV_FFMPEG_LOGLEVEL=40 when cv2 opens its first file, and an unbuffered C stdout (`python -u`).
     """
 
     def __init__(self) -> None:
@@ -32,19 +37,51 @@ class FfmpegLog:
         os.dup2(self._file, 1)
         os.dup2(self._file, 2)
         self._seen = 0
+        self._error: str | None = None
+        self._sizes: list[str] = []
 
     def take(self) -> str | None:
-        """The first line since the last call, without FFmpeg's tags."""
+        """The first error since the last call, without FFmpeg's tags."""
+        self._read()
+        error, self._error = self._error, None
+        return error
+
+    def take_sizes(self) -> list[str]:
+        """The lines since the last call that tell of a size."""
+        self._read()
+        sizes, self._sizes = self._sizes, []
+        return sizes
+
+    @contextlib.contextmanager
+    def muted(self) -> Iterator[None]:
+        """What comes within is not kept."""
+        self._read()
+        kept = self._error, self._sizes
+        yield
+        self._read()
+        self._error, self._sizes = kept
+
+    def _read(self) -> None:
         size = os.fstat(self._file).st_size
         if size == self._seen:
-            return None
-        text = os.pread(self._file, 400, self._seen).decode("utf-8", "replace")
+            return
+        text = os.pread(self._file, min(size - self._seen, _LOG_BYTES), self._seen).decode("utf-8", "replace")
+        self._keep(text)
         self._seen = size
         if size > _LOG_BYTES:
             os.ftruncate(self._file, 0)
             os.lseek(self._file, 0, os.SEEK_SET)
             self._seen = 0
-        return text.splitlines()[0].rpartition("] ")[2].strip()[:200] or "an error without words"
+
+    def _keep(self, text: str) -> None:
+        level = _ERROR_LEVEL
+        for line in text.splitlines():
+            if tag := _LEVEL.match(line):  # a message's further lines have none
+                level = int(tag[1])
+            if SIZE_LINES.search(line):
+                self._sizes = [*self._sizes[-_SIZES_KEPT:], line[:200]]
+            elif level <= _ERROR_LEVEL and self._error is None:
+                self._error = line.rpartition("] ")[2].strip()[:200] or "an error without words"
 
 
 class Memory:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+from xml.etree.ElementTree import ParseError
 
 from pymediainfo import MediaInfo
 
 _HDR_TRANSFERS = ("PQ", "HLG")
 # Of a file that fits into one piece it would not go back to the frames, which tell the scan.
 _PIECE_BYTES = 4096
+# Milliseconds are the rule; a loop in it has no end.
+_SOON_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,10 @@ def identify(file: Path | BinaryIO) -> Container:
     if isinstance(file, Path):
         with file.open("rb") as opened:
             return identify(opened)
-    tracks = MediaInfo.parse(file, parse_speed=0, buffer_size=_PIECE_BYTES).tracks
+    try:
+        tracks = MediaInfo.parse(file, parse_speed=0, buffer_size=_PIECE_BYTES).tracks
+    except ParseError:  # a broken file's words can make its XML invalid
+        return Container()
     general = next((track for track in tracks if track.track_type == "General"), None)
     pictures = [track for track in tracks if track.track_type in ("Video", "Image")]
     if general is None or general.format is None:
@@ -78,6 +85,18 @@ def identify(file: Path | BinaryIO) -> Container:
         truncated=general.istruncated == "Yes",
         **facts,
     )
+
+
+def identify_soon(file: BinaryIO) -> Container:
+    """`identify` for a process that ends with its video: what hangs (MediaInfo on some broken headers) is left behind.
+
+    Such a file gives `Container()`; FFmpeg may still decode it.
+    """
+    found: list[Container] = []
+    thread = threading.Thread(target=lambda: found.append(identify(file)), name="identify", daemon=True)
+    thread.start()
+    thread.join(_SOON_SECONDS)
+    return found[0] if found else Container()
 
 
 def _picture_facts(track: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from service.video.diagnosis import no_frame
 from service.video.frames import prepare
 from service.video.grid import SamplingGrid
 from service.video.limits import DecodeLimits
+from service.video.size_watch import size_changed
 from service.video.spec import ClipSpec
 
 # A header's duration may be a rounded one, or that of a longer sound track.
@@ -84,7 +85,7 @@ class ClipReader:
 
     log: FFmpeg's error lines, where the process keeps them; without it only undecodable packets count as
     damage. strict: the first damage raises. Raises EmptyFile, NotAVideo, NoDecodableFrame, CorruptVideo,
-    TooShort, TooLong, TooManyPixels, TooManyFrames.
+    SizeChanged, TooShort, TooLong, TooManyPixels, TooManyFrames.
     """
 
     def __init__(
@@ -234,11 +235,21 @@ class ClipReader:
             return None
         pts = self._clock.tick(self._capture.pts_seconds())
         self.limits.check_walk(self._clock.num_frames, pts)
+        if not self.grid.ended(pts):
+            self._check_size()
         return pts
+
+    def _check_size(self) -> None:
+        header, new_size = self.header, self._capture.new_size
+        if new_size:
+            raise size_changed(
+                (header.width, header.height), new_size, self._clock.last_seconds, header.rotation_degrees
+            )
 
     def _retrieve(self, out: NDArray[np.uint8]) -> bool:
         bgr = self._capture.retrieve()
         if bgr is None:
+            self._check_size()
             self._dropped += 1
             return False
         self.limits.check_pixels(bgr.shape[1], bgr.shape[0])

@@ -13,7 +13,7 @@ import numpy as np
 
 from service.errors import DecodeMemory, NoDecodableFrame, NotAVideo, ReelserveError, VideoError
 from service.video.confine import FfmpegLog, Memory, confine, open_no_more_files
-from service.video.container import Container, identify
+from service.video.container import Container, identify_soon
 from service.video.decode import ClipReader
 from service.video.diagnosis import explain, no_frame
 from service.video.facts import ProbeFacts
@@ -93,9 +93,9 @@ class ClipTask:
                 )  # fmt: skip
             except NotAVideo as error:
                 open_no_more_files()
-                raise explain(error, identify(file), error.words) from error
+                raise explain(error, identify_soon(file), error.words) from error
             open_no_more_files()
-            self._container = identify(file)
+            self._container = identify_soon(file)
             reader.describe(self._container)
             return reader
 
@@ -138,14 +138,14 @@ class ProbeTask:
                 self._prober = Prober(self._request.path, self._request.limits, self._log)
             except NotAVideo as error:
                 open_no_more_files()
-                self._container = identify(file)
+                self._container = identify_soon(file)
                 why = explain(error, self._container, error.words)
                 if isinstance(why, NotAVideo):
                     raise why from error
                 self._unopened = unopened(self._container, why)
             else:
                 open_no_more_files()
-                self._container = identify(file)
+                self._container = identify_soon(file)
 
     def _facts(self, prober: Prober) -> ProbeFacts:
         if prober.ended and self._memory.exhausted(prober.header.width * prober.header.height):

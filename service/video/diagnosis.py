@@ -13,13 +13,22 @@ _NO_DECODER = re.compile(r"doesn't sup+ort|no decoder|decoder not found|not impl
 _NOT_ACCEPTED = "Format not on whitelist"
 _NO_INDEX = "moov atom not found"
 _ACCEPTED = "MP4, MOV, MKV, WebM or AVI"
+# By MediaInfo's names: codecs that FFmpeg decodes everywhere, and containers that are for video.
+_DECODED = {
+    "AVC", "HEVC", "MPEG Video", "MPEG-4 Visual", "VP6", "VP8", "VP9", "Theora", "VC-1", "WMV1", "WMV2", "JPEG",
+    "JPEG 2000", "ProRes", "DV", "FFV1", "HuffYUV", "H.263", "Sorenson Spark", "GIF", "PNG", "RLE",
+}  # fmt: skip
+_MEDIA = {
+    "MPEG-4", "QuickTime", "Matroska", "WebM", "AVI", "Flash Video", "MPEG-TS", "BDAV", "MPEG-PS", "Windows Media",
+    "Ogg",
+}  # fmt: skip
 
 
 def no_frame(codec: str) -> NoDecodableFrame:
     """FFmpeg opens the file under this codec's name, and not one frame comes; `explain` may know more."""
     return NoDecodableFrame(
-        f"the container opens (codec {codec}) but no frame could be decoded; the file is cut short or broken, or this "
-        "build has no decoder for the codec: re-encode it, for example to H.264"
+        f"the headers promise video ({codec}), and not one frame of it could be decoded: the file has no more than "
+        "headers, or is cut short or broken; send the whole file"
     )
 
 
@@ -48,7 +57,7 @@ def explain(error: VideoError, container: Container, words: str | None) -> Video
             value=container.format,
         )
     # FFmpeg knows the container, has nothing to complain of, and yet nothing opens: no decoder.
-    refused = isinstance(error, NotAVideo) and words is None
+    refused = isinstance(error, NotAVideo) and words is None and container.codec not in _DECODED
     if container.codec and (refused or (words and _NO_DECODER.search(words))):
         return CodecNotSupported(
             f"the codec ({named}) is not supported here; re-encode it, for example: "
@@ -65,6 +74,8 @@ def _without_video(error: VideoError, container: Container) -> VideoError:
             return NotAVideo(f"the file is a picture ({container.format}); send {_ACCEPTED}", value=container.format)
         return error
     if not container.kinds:
+        if container.format in _MEDIA:
+            return NoVideoStream(f"the file is {container.format} and holds no track; send one with a video stream")
         if isinstance(error, NotAVideo):
             return NotAVideo(
                 f"the file is {container.format} and holds no video; send {_ACCEPTED}", value=container.format

@@ -87,6 +87,12 @@ def _scale(case: _Case) -> Remedy:
     return Remedy(filters=(f"scale={across}:{down}", *square))
 
 
+def _one_size(case: _Case) -> Remedy:
+    """That of the first picture, which is the header's; ffmpeg scales to it what comes later."""
+    width, height = (max(2, (side or 0) // 2 * 2) for side in (case.facts.width, case.facts.height))
+    return Remedy(filters=(f"scale={width}:{height}",))
+
+
 def _cut(case: _Case) -> Remedy:
     """To what all limits of length allow."""
     seconds = case.limits.max_duration_seconds
@@ -104,6 +110,7 @@ _REMEDIES: dict[tuple[str, ...], Callable[[_Case], Remedy]] = {
     # No -r: it drops and doubles frames where the header's rate is wrong too.
     ("bad_timestamps",): lambda case: Remedy(encode=True, before=("-fflags", "+genpts")),
     ("interlaced",): lambda case: Remedy(filters=("bwdif=mode=send_frame",)),
+    ("size_changed",): _one_size,
     ("too_many_pixels",): _scale,
     ("hdr",): lambda case: Remedy(filters=(_TONE_MAP,)),
     ("too_long", "too_many_frames"): _cut,

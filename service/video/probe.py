@@ -15,6 +15,7 @@ from service.video.capture import Capture, ErrorLog, Header
 from service.video.container import Container
 from service.video.facts import Damage, ProbeFacts, Promise, Refusal, Speed
 from service.video.limits import DecodeLimits
+from service.video.size_watch import size_changed
 from service.video.walk import Tally
 
 # Frames that tell how fast the file decodes here; every third is also converted.
@@ -118,6 +119,12 @@ class Prober:
             self._limits.check_walk(self._tally.num_frames, pts)
         except (TooLong, TooManyFrames) as error:
             self._refuse(error)
+        self._check_size(pts)
+
+    def _check_size(self, pts: float) -> None:
+        header, new_size = self.header, self._capture.new_size
+        if new_size and not self._refused:
+            self._refuse(size_changed((header.width, header.height), new_size, pts, header.rotation_degrees))
 
     def _convert(self) -> None:
         bgr = self._capture.retrieve()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,13 @@ class FakeLog:
 
     def take(self) -> str | None:
         return self.lines.pop(0) if self.lines else None
+
+    def take_sizes(self) -> list[str]:
+        return []
+
+    @contextlib.contextmanager
+    def muted(self) -> Iterator[None]:
+        yield
 
 
 @pytest.fixture

@@ -39,21 +39,41 @@ def test_times_are_finite_and_rise(timestamps: list[float], step: float) -> None
         last = now
 
 
-@given(st.lists(st.floats(-1e10, 1e10), unique=True).map(sorted), STEPS)
+RISING = st.lists(st.integers(0, 10**10), unique=True).map(lambda steps: [step / 90_000 for step in sorted(steps)])
+
+
+@given(RISING, STEPS)
 def test_rising_timestamps_are_the_times(timestamps: list[float], step: float) -> None:
     clock = Clock(step)
     assert [clock.tick(seconds) for seconds in timestamps] == timestamps
     assert (clock.num_nominal, clock.time_base) == (0, "pts")
 
 
+@given(RISING.filter(len), st.integers(-(10**9), -1), STEPS)
+def test_a_stream_that_begins_before_its_start_counts_from_its_first_frame(
+    timestamps: list[float], before: int, step: float
+) -> None:
+    early = [seconds - timestamps[0] + before / 90_000 for seconds in timestamps]
+    clock = Clock(step)
+    assert [clock.tick(seconds) for seconds in early] == pytest.approx(
+        [t - timestamps[0] for t in timestamps], abs=1e-6
+    )
+    assert clock.time_base == "pts"
+
+
+def test_what_rises_by_less_than_is_told_does_not_rise() -> None:
+    assert times([0.0, 4e-9, 1.0]) == [0.0, STEP, 1.0]
+
+
 @given(TIMESTAMPS | TICKS, STEPS)
 def test_a_timestamp_after_the_last_time_is_always_taken(timestamps: list[float], step: float) -> None:
     clock, made_up = Clock(step), 0
+    start = min(timestamps[0], 0.0) if timestamps and not math.isnan(timestamps[0]) else 0.0
     for index, seconds in enumerate(timestamps):
         last = clock.last_seconds if index else -math.inf
         now = clock.tick(seconds)
-        if seconds > last:
-            assert now == seconds
+        if seconds - start >= last + 1e-6:
+            assert now == seconds - start
         else:
             made_up += 1
             assert now - last <= step * (1 + 1e-9) + math.ulp(now) or not index

@@ -15,6 +15,7 @@ from service.errors import (
     NoDecodableFrame,
     NotAVideo,
     ReelserveError,
+    SizeChanged,
     TooManyFrames,
     TooManyPixels,
     TooShort,
@@ -225,11 +226,20 @@ def test_frames_without_a_timestamp_get_the_nominal_step(tmp_path: Path) -> None
     assert sampled.serving == serving_frames([i / 25 for i in range(50)], SPEC.sample_fps)
 
 
-def test_a_stream_that_changes_size_and_starts_over(tmp_path: Path) -> None:
-    """Two transport streams end to end: OpenCV scales to the first one's size, we count on from its last time."""
-    small, large = draw(tmp_path / "1.ts", num_frames=25), draw(tmp_path / "2.ts", num_frames=25, width=640, height=480)
+@pytest.mark.parametrize("second", [(320, 240), (640, 480)])
+def test_a_stream_that_changes_size_and_starts_over(tmp_path: Path, second: tuple[int, int]) -> None:
+    """Two transport streams end to end: we count on from the first one's last time; another size is refused."""
+    width, height = second
+    parts = [
+        draw(tmp_path / "1.ts", num_frames=25),
+        draw(tmp_path / "2.ts", num_frames=25, width=width, height=height),
+    ]
     joined = tmp_path / "joined.ts"
-    joined.write_bytes(small.path.read_bytes() + large.path.read_bytes())
+    joined.write_bytes(b"".join(part.path.read_bytes() for part in parts))
+    if second != (320, 240):
+        with pytest.raises(SizeChanged, match=r"from 320 x 240 to 640 x 480 at 1\.000 s"):
+            sample(joined)
+        return
     sampled = sample(joined)
     assert sampled.report.frames_walked == 50
     assert sampled.serving == [i % 25 for i in serving_frames([i / 25 for i in range(50)], SPEC.sample_fps)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, replace, replace
 
 import pytest
 
@@ -32,7 +32,8 @@ CASES = {
     "sound-no-index": Case(
         NOT_OPENED, Container(format="MPEG-4"), "moov atom not found", NoDecodableFrame, "send the whole file"
     ),
-    "no-codec": Case(NOT_OPENED, VIDEO, None, CodecNotSupported, "AVC in MPEG-4"),
+    "no-codec": Case(NOT_OPENED, replace(VIDEO, codec="RV40"), None, CodecNotSupported, "RV40 in MPEG-4"),
+    "codec-that-is-there": Case(NOT_OPENED, VIDEO, None, NoDecodableFrame, "AVC in MPEG-4"),
     "no-decoder": Case(
         NO_FRAME, replace(VIDEO, codec="AV1"), "Your platform doesn't support hardware accelerated AV1 decoding.",
         CodecNotSupported, "AV1 in MPEG-4",
@@ -49,11 +50,12 @@ CASES = {
     "broken-headers": Case(
         NOT_OPENED, VIDEO, "contradictionary STSC and STCO", NoDecodableFrame, "are broken (contradictionary"
     ),
-    "no-frame": Case(NO_FRAME, VIDEO, "Invalid NAL unit size", NoDecodableFrame, "no frame could be decoded"),
+    "no-frame": Case(NO_FRAME, VIDEO, "Invalid NAL unit size", NoDecodableFrame, "not one frame"),
     "no-frame-in-a-gif": Case(
-        NO_FRAME, Container(format="GIF", kinds=("Image",), codec="GIF"), None, NoDecodableFrame, "no frame"
+        NO_FRAME, Container(format="GIF", kinds=("Image",), codec="GIF"), None, NoDecodableFrame, "not one frame"
     ),
-    "no-tracks-but-a-frame-was-tried": Case(NO_FRAME, Container(format="MPEG-PS"), None, NoDecodableFrame, "no frame"),
+    "media-without-tracks": Case(NO_FRAME, Container(format="MPEG-PS"), None, NoVideoStream, "no track"),
+    "no-tracks-but-a-frame-was-tried": Case(NO_FRAME, Container(format="ZIP"), None, NoDecodableFrame, "not one frame"),
 }  # fmt: skip
 
 
