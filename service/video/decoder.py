@@ -75,13 +75,18 @@ class ClipTask:
         try:
             ticks = self._reader.fill(self._frames[go.segment], TURN_SECONDS - (time.monotonic() - started))
         except NoDecodableFrame as error:
+            self._check_memory(self._reader)
             damage = self._reader.first_damage
             raise explain(error, self._container, damage and damage[1]) from error
         if not self._reader.ended:
             return Reply(ticks=ticks.tolist(), **opened)
-        if self._memory.exhausted(self._reader.header.width * self._reader.header.height):
-            raise MemoryError
+        self._check_memory(self._reader)
         return Reply(ticks=ticks.tolist(), ended=True, report=self._reader.report(), **opened)
+
+    def _check_memory(self, reader: ClipReader) -> None:
+        """Raises MemoryError when the walk may have ended for want of it."""
+        if self._memory.exhausted(reader.header.width * reader.header.height):
+            raise MemoryError
 
     def _open(self) -> ClipReader:
         request = self._request

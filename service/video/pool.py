@@ -263,8 +263,8 @@ class OpenVideo:
                 )
         try:
             data = channel.recv(MAX_MESSAGE_BYTES)
-        except OSError:
-            data = b""
+        except ConnectionResetError:  # told first, when it ended without reading the turn; how it ended comes next
+            data = channel.recv(MAX_MESSAGE_BYTES)
         if not data:
             raise DecoderLost("the decode processes were lost; try again")
         return Reply.parse(data)
