@@ -120,10 +120,11 @@ def _damaged(facts: ProbeFacts) -> Iterator[Finding]:
     # The end of a file that is cut short is a complaint too.
     if damage and facts.decodable and (damage.frames or damage.gaps or not _cut_short(facts)):
         of = f" of {walk.num_frames}" if walk else ""
+        missing = f", and in {damage.gaps} places frames are missing" if damage.gaps else ""
         yield _warning(
             "damaged",
-            f"after {damage.first_seconds:.3f} s ({damage.words}): {damage.frames}{of} frames, and in {damage.gaps} "
-            "places packets gave none; what is shown there is a guess, and strict predictions are refused",
+            f"after {damage.first_seconds:.3f} s ({damage.words}): {damage.frames}{of} frames{missing}; what is shown "
+            "there is a guess, and strict predictions are refused",
         )
     promised = facts.header.duration_seconds
     if _cut_short(facts):
