@@ -148,9 +148,9 @@ def make_sides(path: Path, names: list[str], stack: ExitStack) -> list[Side]:
 
 
 def make_clip(folder: Path, width: int, height: int) -> Path:
-    """20 s of real content; 300 s of small pictures, so that opening the file weighs little there too."""
+    """60 s of real content; 300 s of small pictures, so that opening the file weighs little there too."""
     source = moving(folder / f"source-{width}x{height}.mp4", width, height)
-    return loop(source, folder / f"{width}x{height}.mp4", 300.0 if height < 480 else 20.0)
+    return loop(source, folder / f"{width}x{height}.mp4", 300.0 if height < 480 else 60.0)
 
 
 def table(rates: dict[str, list[float]]) -> None:
