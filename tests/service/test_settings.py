@@ -187,3 +187,14 @@ def test_the_memory_limit_counts(
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert available_memory_bytes() == (limit_bytes or machine)
     assert Settings().max_decode_memory_bytes == min(1024 * MIB, (limit_bytes or machine) // 2)
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory_mib", "clips"), [(2, 512, 3), (2, 1024, 8), (16, 1024, 11), (1, 65536, 4), (2, 256, 1)]
+)
+def test_as_many_clips_are_open_as_cores_and_memory_bear(
+    cores: int, memory_mib: int, clips: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.settings.available_cores", lambda: cores)
+    monkeypatch.setattr("service.settings.available_memory_bytes", lambda: memory_mib * MIB)
+    assert Settings().max_clips_in_progress == clips
