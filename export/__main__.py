@@ -1,4 +1,4 @@
-"""`python -m export CHECKPOINT --out DIR --clips PATH`: a checkpoint becomes a proven bundle."""
+"""`python -m export CHECKPOINT|module:factory --out DIR`: a trained model becomes a proven bundle. `show BUNDLE`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,39 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
-from export.bundle import ExportError, write_bundle
-from models.checkpoint import Checkpoint, CheckpointError
-from models.dataset import VIDEO_SUFFIXES, DatasetError, read_manifest
-from service.bundle import CertificateRow
+from export.bundle import Options, write_bundle
+from export.clips import find_clips
+from export.errors import ExportError
+from export.report import page, said
+from export.source import load
+from export.tracing import Exporter
+from models.checkpoint import CheckpointError
+from models.dataset import DatasetError
+from service.bundle import CertificateDocument, CertificateRow, EncoderDocument, ModelDocument, read_document
 from service.errors import ReelserveError
 
 console = Console()
+if not console.is_terminal:
+    console = Console(width=132)  # a file or a pipe has no width; the page is not to be cut
 
 
-def main(
-    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A checkpoint of `models train`.")],
+class _ModelFirst(TyperGroup):
+    """`python -m export MODEL` is short for `python -m export model MODEL`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = ["model", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_ModelFirst, no_args_is_help=True, add_completion=False, help=__doc__)
+
+
+@app.command("model")
+def model_(
+    source: Annotated[str, typer.Argument(metavar="CHECKPOINT|MODULE:FACTORY", help="Of `models train`, or your own.")],
     out: Annotated[Path, typer.Option(help="Folder of bundles.")] = Path("models/zoo"),
     clips: Annotated[
         Path | None,
@@ -26,37 +47,47 @@ def main(
     ] = None,
     max_clips: Annotated[int, typer.Option(min=1, help="Prove on this many, evenly spread.")] = 24,
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
+    fp16: Annotated[bool, typer.Option("--fp16", help="Also write a float16 encoder, for GPUs.")] = False,
+    exporter: Annotated[Exporter, typer.Option(help="PyTorch's exporter for the encoder.")] = "dynamo",
+    bento: Annotated[bool, typer.Option("--bento", help="Also put the bundle into BentoML's model store.")] = False,
 ) -> None:
-    """Export a checkpoint to ONNX, prove it against PyTorch, and write the bundle. Exit code 1 when a check fails."""
-
-    def report(row: CertificateRow) -> None:
-        mark = "[green]ok  [/]" if row.passed else "[red]FAIL[/]"
-        console.print(f"{mark} {row.check}: {row.measured:.3g} ({row.comparison} {row.limit:g}, {row.cases} cases)")
-
+    """Export, prove against PyTorch, and write the bundle. Stops at the first line that fails, with exit code 1."""
     try:
-        trained = Checkpoint.load(checkpoint)
-        source = clips or Path(trained.training.get("data_path", ""))
-        found = find_clips(source, max_clips) if source != Path() and source.exists() else []
-        folder = write_bundle(trained, out, version, found, report)
+        trained = load(source)
+        where = clips or trained.clips
+        found = find_clips(where, max_clips) if where is not None and where.exists() else []
+        with console.status(trained.name) as status:
+            folder = write_bundle(trained, out, found, Options(version, fp16, exporter), _report, status.update)
+        show(folder)
+        console.print(f"bundle: {folder}", soft_wrap=True)
+        if bento:
+            from export.bento import store  # bentoml is slow to import
+
+            console.print(f"in BentoML's model store: {store(folder, out / 'encoders')}", soft_wrap=True)
     except (ExportError, DatasetError, CheckpointError, ReelserveError) as error:
+        console.print(f"[red]not exported:[/] {error}", soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def show(
+    bundle: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder <zoo>/<model>/<version>.")],
+) -> None:
+    """Print a bundle's certificate as one page."""
+    try:
+        model = read_document(bundle / "model.json", ModelDocument)
+        encoders = bundle.resolve().parents[1] / "encoders"
+        encoder = read_document(encoders / model.encoder.name / "encoder.json", EncoderDocument)
+        certificate = read_document(bundle / "certificate.json", CertificateDocument)
+    except ReelserveError as error:
         console.print(f"[red]{error}[/]", soft_wrap=True)
         raise typer.Exit(1) from error
-    console.print(f"bundle: {folder}")
+    console.print(page(model, encoder, certificate), soft_wrap=True)
 
 
-def find_clips(source: Path, most: int) -> list[Path]:
-    """Video files of a manifest or below a folder, at most `most`, evenly spread."""
-    if source.suffix == ".csv":
-        paths = [clip.path for clip in read_manifest(source, None)]
-    elif source.is_dir():
-        paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-    else:
-        paths = [source]
-    if not paths:
-        raise DatasetError(f"{source} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))})")
-    step = max(1, len(paths) / most)
-    return [paths[int(i * step)] for i in range(min(most, len(paths)))]
+def _report(row: CertificateRow) -> None:
+    console.print(said(row), soft_wrap=True)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -5,14 +5,23 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from export.certificate import Report, certify, versions
-from export.encoder import EXPORTER, export_encoder
+import numpy as np
+import torch
+
+from export.certificate import Graphs, certify, devices, versions
+from export.clips import ProofClip
+from export.encoder import export_encoder, half_precision
+from export.errors import ExportError
 from export.graphs import OPSET
-from export.head import export_head, state_tensors
-from models.checkpoint import Checkpoint
-from models.encoders import LICENCES, SOURCES
+from export.head import HeadGraph, export_head
+from export.proof import Proof, Report, Stage
+from export.prove_head import GRID
+from export.reference import Reference, examine
+from export.source import VideoModel
+from export.tracing import EXPORTERS, Exporter
 from service.bundle import (
     CertificateDocument,
     EncoderDocument,
@@ -24,89 +33,151 @@ from service.bundle import (
     write_document,
 )
 
-# The curve is long, and the path of the data is of the machine that trained.
-_NOT_PUBLISHED = frozenset({"curve", "data_path"})
+_HEAD_EXPORTER = f"{EXPORTERS['dynamo']}, recurrent layers as torch.onnx.ops.symbolic"
 
 
-class ExportError(Exception):
-    """The bundle was not written; the message says why and what to do."""
+@dataclass(frozen=True)
+class Options:
+    """How to export. fp16: also an encoder for GPUs; exporter: of the encoder."""
+
+    version: str = "1"
+    fp16: bool = False
+    exporter: Exporter = "dynamo"
 
 
 def write_bundle(
-    checkpoint: Checkpoint,
+    model: VideoModel,
     out: Path,
-    version: str,
-    clips: Sequence[Path],
+    clips: Sequence[ProofClip],
+    options: Options | None = None,
     report: Report = lambda row: None,
+    stage: Stage = lambda text: None,
 ) -> Path:
     """Export, prove and write; returns the bundle's folder `out/<name>/<version>`.
 
     Nothing is written below `out` unless every check passes. An encoder of the same bytes is shared.
+    Raises ExportError and its kin.
     """
+    options = options or Options()
     if not clips:
         raise ExportError(
             "the certificate is proven on real clips, and those of the training are not here: name some with --clips"
         )
+    graph = HeadGraph(model.head, _feature_size(model), model.task)
+    stage("examining the modules in PyTorch")
+    examine(model, graph, Reference(model, graph))
+    there = out.is_dir()
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as folder:
-        aside = Path(folder)
-        encoder_path, head_path = aside / "encoder.onnx", aside / "head.onnx"
-        spec = checkpoint.spec
-        encoder = checkpoint.encoder()
-        encoder_path.write_bytes(export_encoder(encoder, spec.frame_height, spec.frame_width))
-        head_path.write_bytes(export_head(checkpoint.head()))
-        encoder_document = EncoderDocument(
-            name=f"{checkpoint.encoder_name}-{spec.frame_width}x{spec.frame_height}",
-            sha256=file_sha256(encoder_path),
-            frame_height=spec.frame_height,
-            frame_width=spec.frame_width,
-            feature_size=encoder.feature_size,
-            opset=OPSET,
-            exporter=EXPORTER,
-            source=SOURCES[checkpoint.encoder_name],
-            licence=LICENCES[checkpoint.encoder_name],
-        )
-        model = ModelDocument(
-            name=checkpoint.name,
-            version=version,
-            task="clip",
-            labels=checkpoint.labels,
-            encoder=EncoderReference(name=encoder_document.name, sha256=encoder_document.sha256),
-            head_sha256=file_sha256(head_path),
-            spec=spec,
-            state=state_tensors(checkpoint.head()),
-            score="softmax",
-            training={name: value for name, value in checkpoint.training.items() if name not in _NOT_PUBLISHED},
-            created=checkpoint.training["created"],
-        )
-        write_document(aside / "model.json", model)
-        write_document(aside / "encoder.json", encoder_document)
-        rows = certify(checkpoint, model, head_path, encoder_path, clips, report)
-        certificate = CertificateDocument(
-            passed=all(row.passed for row in rows),
-            subjects=Subjects(
-                encoder_onnx=encoder_document.sha256,
-                head_onnx=model.head_sha256,
-                model_json=canonical_sha256(aside / "model.json"),
-                encoder_json=canonical_sha256(aside / "encoder.json"),
-            ),
-            versions=versions(),
-            rows=rows,
-        )
-        if not certificate.passed:
-            raise ExportError("the certificate failed; nothing was written:\n  " + "\n  ".join(certificate.failing()))
-        write_document(aside / "certificate.json", certificate)
-        _place_encoder(aside, out / "encoders" / encoder_document.name)
-        return _place_model(aside, out / checkpoint.name / version)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as folder:
+            return _write(model, graph, out, Path(folder), clips, options, report, stage)
+    except BaseException:
+        if not there and not any(out.iterdir()):
+            out.rmdir()
+        raise
 
 
-def _place_encoder(aside: Path, folder: Path) -> None:
-    """Move the encoder in; one that is there is shared, and must be the same to the byte."""
-    names = ("encoder.onnx", "encoder.json")
-    if (folder / "encoder.onnx").exists():
-        if any(file_sha256(folder / name) != file_sha256(aside / name) for name in names):
+def _write(
+    model: VideoModel,
+    graph: HeadGraph,
+    out: Path,
+    aside: Path,
+    clips: Sequence[ProofClip],
+    options: Options,
+    report: Report,
+    stage: Stage,
+) -> Path:
+    spec = model.spec
+    paths = Graphs(aside / "head.onnx", aside / "encoder.onnx", aside / "encoder.fp16.onnx" if options.fp16 else None)
+    stage("tracing the head")
+    paths.head.write_bytes(export_head(graph))
+    stage("tracing the encoder")
+    encoder_bytes = export_encoder(model.encoder, spec.frame_height, spec.frame_width, options.exporter)
+    paths.encoder.write_bytes(encoder_bytes)
+    if paths.encoder_fp16 is not None:
+        paths.encoder_fp16.write_bytes(half_precision(encoder_bytes))
+    weights = next((source for source in model.sources if source.name == "encoder weights"), None)
+    encoder = EncoderDocument(
+        name=f"{model.encoder_name}-{spec.frame_width}x{spec.frame_height}",
+        sha256=file_sha256(paths.encoder),
+        frame_height=spec.frame_height,
+        frame_width=spec.frame_width,
+        feature_size=graph.feature_size,
+        opset=OPSET,
+        exporter=EXPORTERS[options.exporter],
+        source=weights.origin if weights else "not stated",
+        licence=weights.licence if weights else "not stated",
+        fp16_sha256=file_sha256(paths.encoder_fp16) if paths.encoder_fp16 else None,
+    )
+    document = ModelDocument(
+        name=model.name,
+        version=options.version,
+        task=model.task,
+        labels=model.labels,
+        encoder=EncoderReference(name=encoder.name, sha256=encoder.sha256),
+        head_sha256=file_sha256(paths.head),
+        spec=spec,
+        state=graph.state,
+        score=model.score,
+        training=model.training,
+        created=model.created,
+    )
+    write_document(aside / "model.json", document)
+    write_document(aside / "encoder.json", encoder)
+    proof = certify(model, document, graph, paths, clips, report, stage)
+    write_document(aside / "certificate.json", _certificate(model, encoder, document, proof, aside, options))
+    encoder_files = [path.name for path in (paths.encoder, paths.encoder_fp16) if path]
+    _place_encoder(aside, out / "encoders" / encoder.name, (*encoder_files, "encoder.json"))
+    return _place_model(aside, out / model.name / options.version)
+
+
+def _certificate(
+    model: VideoModel, encoder: EncoderDocument, document: ModelDocument, proof: Proof, aside: Path, options: Options
+) -> CertificateDocument:
+    return CertificateDocument(
+        passed=all(row.passed for row in proof.rows),
+        subjects=Subjects(
+            encoder_onnx=encoder.sha256,
+            head_onnx=document.head_sha256,
+            model_json=canonical_sha256(aside / "model.json"),
+            encoder_json=canonical_sha256(aside / "encoder.json"),
+            encoder_fp16_onnx=encoder.fp16_sha256,
+        ),
+        versions=versions(),
+        exporters={"encoder": EXPORTERS[options.exporter], "head": _HEAD_EXPORTER},
+        opset=OPSET,
+        devices=devices(),
+        grid=GRID,
+        rows=tuple(proof.rows),
+        placement=tuple(proof.placement),
+        sizes_bytes={path.name: path.stat().st_size for path in sorted(aside.glob("*.onnx"))},
+        sources=model.sources,
+    )
+
+
+def _feature_size(model: VideoModel) -> int:
+    """The width of what the encoder gives for one black frame."""
+    frame = torch.from_numpy(np.zeros((1, model.spec.frame_height, model.spec.frame_width, 3), np.uint8))
+    with torch.inference_mode():
+        try:
+            features = model.encoder.eval()(frame)
+        except Exception as error:  # whatever a user's network raises
             raise ExportError(
-                f"{folder} holds another encoder (other weights or exporter) that other models may use; "
+                f"the encoder does not take uint8 RGB frames (1, {model.spec.frame_height}, "
+                f"{model.spec.frame_width}, 3): {str(error).splitlines()[0]}; wrap it in models.encoders.ImageEncoder"
+            ) from error
+    if not isinstance(features, torch.Tensor) or features.ndim != 2:
+        shape = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+        raise ExportError(f"the encoder gives {shape} for one frame, not (1, D)")
+    return int(features.shape[1])
+
+
+def _place_encoder(aside: Path, folder: Path, names: Sequence[str]) -> None:
+    """Move the encoder in; one that is there is shared, and must be the same to the byte."""
+    if (folder / "encoder.onnx").exists():
+        if any(not (folder / n).exists() or file_sha256(folder / n) != file_sha256(aside / n) for n in names):
+            raise ExportError(
+                f"{folder} holds another encoder (other weights, precisions or exporter) that other models may use; "
                 "export to an empty folder, or remove it and export those models again"
             )
         return

@@ -2,52 +2,97 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
+import copy
 
+import numpy as np
 import onnx
+import onnx.compose
+import onnx.utils
+import onnx_ir as ir
+import onnxruntime as ort
 import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from torch import nn
 
-from export.graphs import IR_VERSION, OPSET, checked_bytes, strip
-from models.encoders import ImageEncoder, folded
+from export.errors import ExportError
+from export.graphs import checked_bytes, finish, strip
+from export.tracing import Exporter, trace
 
-EXPORTER = "torch.onnx.export(dynamo=True)"
+# Names of the leading, symbolic dimensions of its input and output.
+ENCODER_AXES: dict[str, tuple[str, ...]] = {"frames": ("frames",), "features": ("frames",)}
 
-
-def export_encoder(encoder: ImageEncoder, frame_height: int, frame_width: int) -> bytes:
-    """Export with batch norms folded and the number of frames symbolic. Deterministic bytes."""
-    frames = torch.zeros(2, frame_height, frame_width, 3, dtype=torch.uint8)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the exporter's own deprecations; the certificate judges the result
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            folded(encoder).eval(),
-            (frames,),
-            input_names=["frames"],
-            output_names=["features"],
-            dynamic_shapes={"frames": {0: torch.export.Dim("frames", min=1)}},
-            opset_version=OPSET,
-            dynamo=True,
-            optimize=True,
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("the exporter returned nothing")
-    model = strip(program.model_proto)
-    model.ir_version = IR_VERSION
-    model.producer_name = "reelserve"
-    model.graph.name = "encoder"
-    _fix_shapes(model, encoder.feature_size)
-    return checked_bytes(model)
+_LARGEST_HALF = 65504.0  # the converter cuts off at 1e4 unless told
 
 
-def _fix_shapes(model: onnx.ModelProto, feature_size: int) -> None:
-    """The symbolic number of frames, on both sides under one name."""
-    for value in (model.graph.input[0], model.graph.output[0]):
-        value.type.tensor_type.shape.dim[0].Clear()
-        value.type.tensor_type.shape.dim[0].dim_param = "frames"
-    width = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    if width != feature_size:
-        raise RuntimeError(f"the exported encoder gives {width} features, the network {feature_size}")
+def export_encoder(encoder: nn.Module, frame_height: int, frame_width: int, exporter: Exporter = "dynamo") -> bytes:
+    """Export with the number of frames symbolic; the exporter folds constants and batch norms. Deterministic bytes.
+
+    Raises UnsupportedModule, and ExportError with the exporter's word.
+    """
+    model = trace(
+        copy.deepcopy(encoder).float().eval(),
+        (torch.zeros(2, frame_height, frame_width, 3, dtype=torch.uint8),),
+        input_names=["frames"],
+        output_names=["features"],
+        dynamic_shapes=({0: torch.export.Dim("frames", min=1)},),
+        what="encoder",
+        exporter=exporter,
+    )
+    return finish(model, "encoder", ENCODER_AXES)
+
+
+def half_precision(encoder: bytes) -> bytes:
+    """The same graph with float16 weights and arithmetic, from the first convolution or product on.
+
+    Pixels and their normalisation stay float32, as do the features: a normalised pixel is rounded once.
+    Raises ExportError where a weight or an activation is too large.
+    """
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(encoder))
+    first = next(node for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul"))
+    cut = onnx.utils.Extractor(model)
+    pixels = cut.extract_model(["frames"], [first.input[0]])
+    network = cut.extract_model([first.input[0]], ["features"])
+    _fits_half(model, network)
+    half = ir.from_proto(convert_float_to_float16(network, keep_io_types=True, max_finite_val=_LARGEST_HALF))
+    half.graph.sort()  # the converter puts its casts last
+    merged = onnx.compose.merge_models(pixels, strip(ir.to_proto(half)), [(first.input[0], first.input[0])])
+    merged.graph.name = "encoder"
+    merged.producer_name = "reelserve"
+    return checked_bytes(strip(merged))
+
+
+def _fits_half(model: onnx.ModelProto, network: onnx.ModelProto) -> None:
+    """No weight, and no activation on black, white and random frames, is beyond float16.
+
+    A CPU would not show it: there, float16 is casts of weights around float32 kernels, and activations never overflow.
+    """
+    largest = {
+        tensor.name: float(np.abs(numpy_helper.to_array(tensor)).max(initial=0))
+        for tensor in network.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT
+    }
+    size = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:]]
+    noise = np.random.default_rng(4).integers(0, 256, size, np.uint8)
+    frames = np.stack([np.zeros_like(noise), np.full_like(noise, 255), noise])
+    for name, values in activations(model, frames).items():
+        largest[name] = float(np.abs(values).max(initial=0))
+    for name, value in largest.items():
+        if not value <= _LARGEST_HALF:
+            raise ExportError(
+                f"{name} of the encoder reaches {value:g}, and float16 ends at {_LARGEST_HALF:g}: scale it down, or "
+                "export without --fp16"
+            )
+
+
+def activations(encoder: onnx.ModelProto, frames: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """What every node of an encoder gives for these frames, in float32, by the name of its output."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(encoder)
+    names = [name for node in encoder.graph.node for name in node.output if name]
+    del watched.graph.output[:]
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = ort.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = dict(zip(names, session.run(names, {"frames": frames}), strict=True))
+    return {name: values for name, values in found.items() if values.dtype == np.float32}

@@ -23,7 +23,7 @@ from models.checkpoint import Checkpoint
 from models.dataset import Clip, hold_out, read
 from models.evaluate import confusion, write_confusion
 from models.features import FeatureStore
-from models.heads import LSTMHead
+from models.heads import Cell, ManyToOne, SequenceHead
 from models.train import FitSettings
 from models.windowed import accuracy, clip_scores, shuffled
 from service.video.spec import ClipSpec
@@ -73,7 +73,12 @@ def train(
     size: Size = SIZE,
     seed: Annotated[int, typer.Option(help="Of weights, order and dropout.")] = 0,
     epochs: Annotated[int, typer.Option(min=1)] = FitSettings.epochs,
+    cell: Annotated[Cell, typer.Option(help="Kind of recurrent layer.")] = HeadSettings.cell,
+    layers: Annotated[int, typer.Option(min=1, help="Recurrent layers.")] = HeadSettings.num_layers,
+    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Read both ways; no streaming.")] = False,
+    pooling: Annotated[ManyToOne, typer.Option(help="How the frames of a window become one answer.")] = "mean",
     data_name: Annotated[str, typer.Option(help="What the model card calls the data.")] = "",
+    data_licence: Annotated[str, typer.Option(help="Licence of the data, for the certificate.")] = "not stated",
 ) -> None:
     """Train an LSTM head on stored features of a frozen encoder; test it where the split has a test part."""
     clips = read(data, split)
@@ -82,10 +87,11 @@ def train(
     encoder = encoders.build(ENCODER, size, size)
     features = features_of(clips, spec, encoder, store)
     parts = cut(clips, features, labels, spec, VALIDATION_FRACTION, VALIDATION_SEED)
-    head, settings = HeadSettings(), FitSettings(epochs=epochs)
+    settings = FitSettings(epochs=epochs)
+    head = HeadSettings(pooling=pooling, cell=cell, num_layers=layers, bidirectional=bidirectional)
     model, result = train_method("lstm", parts, len(labels), head, settings, seed, show_progress=True)
-    if not isinstance(model, LSTMHead):
-        raise TypeError(f"the LSTM method built a {type(model).__name__}")
+    if not isinstance(model, SequenceHead):
+        raise TypeError(f"the recurrent method built a {type(model).__name__}")
     metrics = {"validation_accuracy": result.best_accuracy, "validation_loss": result.best_loss}
     if parts.test is not None:
         metrics["test_accuracy"] = accuracy(model, parts.test)
@@ -100,6 +106,7 @@ def train(
         head_state=model.state_dict(),
         training={
             "data": data_name or data.name,
+            "data_licence": data_licence,
             "data_path": str(data.resolve()),
             "split": split,
             "clips": {"train": len(parts.all_train.labels), "test": len(parts.test_clips)},

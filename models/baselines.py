@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.dataset import Clip, hold_out
-from models.heads import LSTMDims, LSTMHead, MeanOfFeatures, Pooling, SingleFrame
+from models.heads import Cell, HeadDims, ManyToOne, MeanOfFeatures, SequenceHead, SingleFrame
 from models.train import FitResult, FitSettings, fit
 from models.windowed import WindowSet, clip_scores, shuffled, windowed
 from service.video.spec import ClipSpec
@@ -26,17 +26,22 @@ METHODS: tuple[Method, ...] = ("single_frame", "mean_of_features", "shuffled", "
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """Size and regularisation of the LSTM; the defaults are those of the model that ships."""
+    """Kind, size and regularisation of the recurrent head; the defaults are those of the model that ships."""
 
     hidden_size: int = 64
-    pooling: Pooling = "mean"
+    pooling: ManyToOne = "mean"
+    cell: Cell = "lstm"
+    num_layers: int = 1
+    bidirectional: bool = False
     input_dropout: float = 0.3
     output_dropout: float = 0.5
 
-    def build(self, feature_size: int, num_labels: int) -> LSTMHead:
+    def build(self, feature_size: int, num_labels: int) -> SequenceHead:
         """A fresh head; seed torch before."""
-        dims = LSTMDims(feature_size, self.hidden_size, num_labels, self.pooling)
-        return LSTMHead(dims, self.input_dropout, self.output_dropout)
+        dims = HeadDims(
+            feature_size, self.hidden_size, num_labels, self.pooling, self.cell, self.num_layers, self.bidirectional
+        )
+        return SequenceHead(dims, self.input_dropout, self.output_dropout)
 
 
 @dataclass(frozen=True)

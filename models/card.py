@@ -23,7 +23,7 @@ def write_card(bundle: Path) -> Path:
         sections.append(_study(study))
     if cost := _read(bundle / "cost.json"):
         sections.append(_cost(cost, model))
-    sections += [_certificate(certificate), _limits(bundle, encoder)]
+    sections += [_certificate(certificate), _limits(bundle, certificate)]
     path = bundle / "MODEL_CARD.md"
     path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     return path
@@ -43,18 +43,20 @@ def _head(model: ModelDocument, encoder: EncoderDocument) -> str:
     if "test_accuracy" in metrics:
         tested = f"**{metrics['test_accuracy']:.1%}** on {training['clips']['test']} test clips; "
     windows = f"windows of {spec.window_frames} every {spec.stride_frames}"
+    many = "many-to-one" if model.task == "clip" else "many-to-many"
+    averaged = "windows, averaged over the clip" if model.task == "clip" else "frames"
     return f"""# {model.name} {model.version}
 
 Classifies a clip as one of {len(model.labels)} labels: {", ".join(model.labels)}.
 
 | | |
 |---|---|
-| task | `{model.task}` (many-to-one), scores: {model.score} over windows, averaged over the clip |
+| task | `{model.task}` ({many}), scores: {model.score} of {averaged} |
 | accuracy | {tested}{metrics["validation_accuracy"]:.1%} on validation groups |
 | data | {training["data"]}, `{training["split"]}`, {training["clips"]["train"]} training clips |
 | validation | {training["validation"]}; it chose the {training["epochs"]} epochs, then all of train was used |
 | encoder | {encoder.name}, {training["encoder"]}; {encoder.source} |
-| head | LSTM, {json.dumps(training["head"])} |
+| head | {json.dumps(training["head"])} |
 | optimisation | AdamW, {json.dumps(training["fit"])} |
 | seed, commit | {training["seed"]}, `{training["commit"][:12]}` |
 | clip spec | {spec.sample_fps:g} frames a second, {spec.frame_width}×{spec.frame_height}, `{spec.resize}`; {windows} |
@@ -129,20 +131,22 @@ def _certificate(certificate: CertificateDocument) -> str:
     lines = [
         "## Certificate",
         "",
-        "PyTorch against ONNX Runtime (certificate.json):",
+        "PyTorch in float64 against ONNX Runtime; `python -m export show` prints all of certificate.json.",
         "",
-        "| check | measured | limit | cases |",
-        "|---|---|---|---|",
+        "| line | on | measured | limit | cases |",
+        "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.check} | {row.measured:.3g} | {row.comparison} {row.limit:g} | {row.cases} |"
+        f"| {row.check} | {row.runtime}, {row.precision} | {row.measured:.3g} | {row.comparison} {row.limit:g} "
+        f"| {row.cases} |"
         for row in certificate.rows
     ]
     return "\n".join(lines)
 
 
-def _limits(bundle: Path, encoder: EncoderDocument) -> str:
-    """What its makers say of the model (notes.md beside it), and the encoder's licence."""
+def _limits(bundle: Path, certificate: CertificateDocument) -> str:
+    """What its makers say of the model (notes.md beside it), and the licences of what went in."""
     notes = bundle / "notes.md"
     said = notes.read_text(encoding="utf-8").strip() + "\n\n" if notes.exists() else ""
-    return f"## Limits and licence\n\n{said}Encoder weights: {encoder.licence}."
+    sources = "\n".join(f"- {part.name}: {part.origin}; licence: {part.licence}" for part in certificate.sources)
+    return f"## Limits and licence\n\n{said}{sources}"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.encoders import ImageEncoder, build
-from models.heads import LSTMDims, LSTMHead
+from models.heads import HeadDims, SequenceHead
 from service.video.spec import ClipSpec
 
 _FORMAT = 1
@@ -31,7 +31,7 @@ class Checkpoint:
     spec: ClipSpec
     encoder_name: str
     encoder_state: dict[str, Tensor]
-    head_dims: LSTMDims
+    head_dims: HeadDims
     head_state: dict[str, Tensor]
     training: dict[str, Any]
 
@@ -70,7 +70,7 @@ class Checkpoint:
             spec=ClipSpec.model_validate(content["spec"]),
             encoder_name=content["encoder_name"],
             encoder_state=content["encoder_state"],
-            head_dims=LSTMDims(**content["head_dims"]),
+            head_dims=HeadDims(**content["head_dims"]),
             head_state=content["head_state"],
             training=content["training"],
         )
@@ -81,8 +81,8 @@ class Checkpoint:
         encoder.load_state_dict(self.encoder_state)
         return encoder
 
-    def head(self) -> LSTMHead:
+    def head(self) -> SequenceHead:
         """The head with the checkpoint's weights, eval mode."""
-        head = LSTMHead(self.head_dims)
+        head = SequenceHead(self.head_dims)
         head.load_state_dict(self.head_state)
         return head.eval()

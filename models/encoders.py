@@ -19,28 +19,36 @@ LICENCES = {"efficientnet-lite0": "Apache-2.0"}
 
 
 class ImageEncoder(nn.Module):
-    """A CNN as a frame encoder: uint8 RGB (N, H, W, 3) → float32 (N, D).
+    """Any image CNN as a frame encoder: uint8 RGB (N, H, W, 3) → float (N, D), of the weights' dtype.
 
-    `cnn` maps normalised float32 (N, 3, H, W) to a feature map (N, D, h, w), which is averaged over space.
+    `cnn` maps pixels (N, 3, H, W), scaled to [0, 1] and normalised by `mean` and `std` of each channel, to
+    features (N, D), or to a feature map (N, D, h, w), which is averaged over space.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, cnn: nn.Module, name: str, feature_size: int) -> None:
+    def __init__(
+        self,
+        cnn: nn.Module,
+        name: str,
+        feature_size: int,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
         super().__init__()
         self.cnn = cnn
         self.name = name
         self.feature_size = feature_size
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) RGB → float32 (N, D)."""
+        """uint8 (N, H, W, 3) RGB → (N, D)."""
         # NHWC memory seen as NCHW is channels-last: no copy, and the layout in which CPUs convolve best.
         pixels = frames.permute(0, 3, 1, 2).to(self.mean.dtype) / 255.0
-        feature_map: Tensor = self.cnn((pixels - self.mean) / self.std)
-        return feature_map.mean(dim=(2, 3))
+        features: Tensor = self.cnn((pixels - self.mean) / self.std)
+        return features.mean(dim=(2, 3)) if features.ndim == 4 else features
 
 
 class _EfficientNetFeatures(nn.Module):
@@ -78,7 +86,7 @@ def build(name: str, frame_height: int, frame_width: int, *, pretrained: bool = 
     return encoder.requires_grad_(False)
 
 
-def folded(encoder: ImageEncoder) -> ImageEncoder:
+def folded(encoder: nn.Module) -> nn.Module:
     """A copy for inference: each batch norm folded into the convolution before it, channels-last weights.
 
     Equal to the original up to rounding (≤ 1e-4 of features around 1), and several times faster on a CPU.

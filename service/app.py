@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.http import create_app
 from service.bundle import file_sha256
+from service.errors import BundleError
 from service.pipeline import ClipRequest
 from service.settings import Settings
 
@@ -40,6 +41,27 @@ class OwnPaths:
         await (HTTP_APP if own else self.app)(scope, receive, send)
 
 
+def prepare() -> None:
+    """Before models load, in the thread that loads them: what it raises is said on /readyz."""
+    HTTP_APP.state.spool.sweep()
+    # BentoML tells the service its bento only after it has imported this module.
+    HTTP_APP.state.serving.registry.bento_model = SETTINGS.bento_model or packed_model()
+
+
+def packed_model() -> str | None:
+    """Tag of the model that the served bento names under `models:`, where settings name none.
+
+    Raises BundleError when it names several: one of them has to be chosen.
+    """
+    bento = VideoService.bento  # type: ignore[attr-defined]
+    if bento is None or "models_dir" in SETTINGS.model_fields_set:
+        return None
+    tags = [str(model.tag) for model in bento.info.all_models if model.registry == "bentoml"]
+    if len(tags) > 1:
+        raise BundleError(f"the bento names {len(tags)} models ({', '.join(tags)}); set REELSERVE_BENTO_MODEL to one")
+    return tags[0] if tags else None
+
+
 @bentoml.service(
     name="video_service",
     workers=1,
@@ -58,7 +80,7 @@ class VideoService:
             level=SETTINGS.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         logging.getLogger("service").setLevel(SETTINGS.log_level)
-        HTTP_APP.state.serving.start(prepare=HTTP_APP.state.spool.sweep)
+        HTTP_APP.state.serving.start(prepare=prepare)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:

@@ -19,8 +19,10 @@ from service.video.spec import ClipSpec
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 
-Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda"]
+Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt"]
 Precision = Literal["fp32", "fp16", "bf16"]
+# clip: many-to-one, outputs (B, K); frame: many-to-many, outputs (B, T, K).
+Task = Literal["clip", "frame"]
 
 
 class _Document(BaseModel):
@@ -40,6 +42,9 @@ class EncoderDocument(_Document):
     exporter: str
     source: str
     licence: str
+    fp16_sha256: str | None = Field(
+        default=None, pattern=SHA256_PATTERN, description="Of encoder.fp16.onnx, for GPUs, where there is one."
+    )
 
 
 class EncoderReference(_Document):
@@ -62,7 +67,7 @@ class ModelDocument(_Document):
     format: Literal[1] = 1
     name: str = Field(pattern=NAME_PATTERN)
     version: str = Field(pattern=NAME_PATTERN)
-    task: Literal["clip"]
+    task: Task
     labels: tuple[str, ...] = Field(min_length=2)
     encoder: EncoderReference
     head_sha256: str = Field(pattern=SHA256_PATTERN)
@@ -79,11 +84,49 @@ class CertificateRow(_Document):
     check: str
     runtime: Runtime
     precision: Precision
+    measured_on: Literal["cpu", "gpu"] = "cpu"
     measured: float
     limit: float
     comparison: Literal["at most", "at least"]
     cases: int = Field(description="How many inputs the line covers.")
     passed: bool
+    detail: str = Field(default="", description="The worst case, or what went wrong.")
+
+    @property
+    def holds(self) -> bool:
+        """Whether the figure keeps its limit: computed, as `passed` is only what the file says."""
+        return self.measured <= self.limit if self.comparison == "at most" else self.measured >= self.limit
+
+    def __str__(self) -> str:
+        where = f"{self.runtime}, {self.precision}, measured on {self.measured_on}"
+        said = f"{self.check} ({where}): {self.measured:g}, {self.comparison} {self.limit:g} needed"
+        return f"{said}; {self.detail}" if self.detail else said
+
+
+class Placement(_Document):
+    """Where the nodes of one kind run, as ONNX Runtime's own profile says."""
+
+    graph: str
+    op_type: str
+    nodes: int
+    runtime: Runtime
+    provider: str
+    expected: str = Field(default="", description="Why another provider than the runtime's is right; else empty.")
+
+
+class Source(_Document):
+    """Something that went into the bundle: weights, data, code."""
+
+    name: str
+    origin: str
+    licence: str
+
+
+class Grid(_Document):
+    """The batches and times over which the head is proven, every pair, with mixed lengths."""
+
+    batches: tuple[int, ...]
+    times: tuple[int, ...]
 
 
 class Subjects(_Document):
@@ -93,6 +136,7 @@ class Subjects(_Document):
     head_onnx: str
     model_json: str
     encoder_json: str
+    encoder_fp16_onnx: str | None = None
 
 
 class CertificateDocument(_Document):
@@ -102,19 +146,25 @@ class CertificateDocument(_Document):
     passed: bool
     subjects: Subjects
     versions: dict[str, str]
+    exporters: dict[str, str] = Field(default_factory=dict, description="What wrote each graph.")
+    opset: int | None = None
+    devices: dict[str, str] = Field(default_factory=dict, description="Names of the CPU and GPU that measured.")
+    grid: Grid | None = None
     rows: tuple[CertificateRow, ...]
+    placement: tuple[Placement, ...] = ()
+    sizes_bytes: dict[str, int] = Field(default_factory=dict)
+    sources: tuple[Source, ...] = ()
 
     def failing(self) -> list[str]:
-        """One line for each row that did not pass."""
-        return [
-            f"{row.check} ({row.runtime}, {row.precision}): {row.measured:g}, {row.comparison} {row.limit:g} needed"
-            for row in self.rows
-            if not row.passed
-        ]
+        """One line for each row that does not hold."""
+        return [str(row) for row in self.rows if not (row.passed and row.holds)]
 
     def covers(self, runtime: str, precision: str) -> bool:
-        """Whether this pair was proven."""
-        return any(row.runtime == runtime and row.precision == precision for row in self.rows)
+        """Whether this pair was proven. Reduced precision counts only as measured on a GPU: a CPU casts around fp32."""
+        return any(
+            (row.runtime, row.precision) == (runtime, precision) and (precision == "fp32" or row.measured_on == "gpu")
+            for row in self.rows
+        )
 
 
 _D = TypeVar("_D", bound=BaseModel)

@@ -116,7 +116,7 @@ def probe(
     from service.video.pool import DecodePool
 
     settings = _settings()
-    registry = Registry(settings.models_dir, settings.default_model)
+    registry = Registry(settings.models_dir, settings.default_model, settings.bento_model)
     try:
         registry.scan()
         none = model is None and not registry.bundles and not registry.refused

@@ -12,16 +12,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.bundle import ModelDocument, Precision, Runtime
 from service.engine.batcher import Encoded, FrameBatcher
-from service.engine.heads import Head, WindowScorer
+from service.engine.heads import ClipScores, Head, WindowScorer
 from service.errors import Cancelled
 from service.results import LabelScore, ModelName, Prediction, Receipt, Segment, Timing
 from service.video.decode import DecodeReport, FrameChunk
 from service.video.pool import CHUNKS_HELD, DecodePool
-from service.video.windows import Window, runs, timeline
+from service.video.windows import runs
 
 _PUSH_TICKS = 256
 
@@ -92,10 +91,10 @@ def predict(request: ClipRequest, model: LoadedModel, decoders: DecodePool, stop
         watch.add("queue", clip.waited_seconds)
         report = clip.report()
     with watch.stage("head"):
-        windows, scores = scorer.finish()
+        scores = scorer.finish()
     with watch.stage("post"):
         predictions = _best(model.document.labels, scores, request.top_k)
-        segments = _segments(model.document, scorer.num_ticks, windows, scores, report)
+        segments = _segments(model.document, scores, report)
     decoded = asdict(report)
     return Prediction(
         request_id=request.request_id or uuid.uuid4().hex,
@@ -140,19 +139,15 @@ def _score(part: _InFlight, scorer: WindowScorer, watch: _Watch) -> None:
             scorer.push(encoded.features[rows[at : at + _PUSH_TICKS]])
 
 
-def _best(labels: tuple[str, ...], window_scores: NDArray[np.float32], top_k: int) -> list[LabelScore]:
-    """The mean over windows, highest first; ties by label order."""
-    mean = window_scores.mean(axis=0, dtype=np.float64)
+def _best(labels: tuple[str, ...], scores: ClipScores, top_k: int) -> list[LabelScore]:
+    """The clip's own scores, highest first; ties by label order."""
+    mean = scores.mean
     order = np.argsort(-mean, kind="stable")[:top_k]
     return [LabelScore(label=labels[i], score=round(float(mean[i]), 6)) for i in order]
 
 
-def _segments(
-    document: ModelDocument, num_ticks: int, windows: list[Window], scores: NDArray[np.float32], report: DecodeReport
-) -> list[Segment]:
+def _segments(document: ModelDocument, scores: ClipScores, report: DecodeReport) -> list[Segment]:
     """Runs of the timeline; a segment ends where the next tick begins."""
-    stride = document.spec.stride_frames if len(windows) > 1 and document.spec.stride_frames else num_ticks
-    cells, table = timeline(num_ticks, windows, scores, stride)
 
     def seconds(tick: int) -> float:
         return report.origin_seconds + tick / document.spec.sample_fps
@@ -161,11 +156,11 @@ def _segments(
     return [
         Segment(
             start_seconds=round(seconds(run.start), 6),
-            end_seconds=round(seconds(run.stop) if run.stop < num_ticks else end_of_clip, 6),
+            end_seconds=round(seconds(run.stop) if run.stop < scores.num_ticks else end_of_clip, 6),
             label=document.labels[run.label_index],
             score=round(run.score, 6),
         )
-        for run in runs(cells, table)
+        for run in runs(scores.cells, scores.table)
     ]
 
 

@@ -42,16 +42,19 @@ class RefusedBundle:
 
 
 class Registry:
-    """The newest version of each bundle below a folder."""
+    """The newest version of each bundle below a folder, or in what BentoML's store keeps under a tag, `bento_model`."""
 
-    def __init__(self, models_dir: Path, default_model: str | None = None) -> None:
+    def __init__(self, models_dir: Path, default_model: str | None = None, bento_model: str | None = None) -> None:
         self.models_dir = models_dir
         self.default_model = default_model
+        self.bento_model = bento_model
         self.bundles: dict[str, Bundle] = {}
         self.refused: dict[str, RefusedBundle] = {}
 
     def scan(self) -> None:
-        """Find and verify every bundle: reads and hashes all files."""
+        """Find and verify every bundle: reads and hashes all files. Raises BundleError when there is no such folder."""
+        if self.bento_model is not None:
+            self.models_dir = stored_models_dir(self.bento_model)
         if not self.models_dir.is_dir():
             raise BundleError(f"models_dir {self.models_dir} is not a folder; set REELSERVE_MODELS_DIR")
         for folder in newest_versions(self.models_dir):
@@ -98,6 +101,43 @@ def newest_versions(models_dir: Path) -> list[Path]:
     return [newest[name] for name in sorted(newest)]
 
 
+def stored_models_dir(tag: str) -> Path:
+    """The folder of models that BentoML's store keeps under a tag; in a served bento, the store is the bento's own.
+
+    Without a version, or with `latest`, it is the one stored last. Raises BundleError when the tag is wrong, is not in
+    the store, or was not put there by `python -m export --bento`.
+    """
+    import bentoml  # only here: nothing else that reads bundles needs it
+    from bentoml.exceptions import BentoMLException, NotFound
+
+    try:
+        asked = bentoml.Tag.from_taglike(tag)
+        # `get` alone knows `latest` and a bento's aliases, and would take version 10 for 1 where there is no 1.
+        newest = asked.version in (None, "latest")
+        found = [bentoml.models.get(tag)] if newest else bentoml.models.list(asked)
+    except NotFound:
+        found = []
+    except (BentoMLException, OSError, ValueError) as error:
+        raise BundleError(
+            f"bento_model {tag} can't be read from BentoML's model store: {error}; "
+            "`bentoml models list` shows what is there; set REELSERVE_BENTO_MODEL",
+            value=tag,
+        ) from error
+    if not found:
+        raise BundleError(
+            f"bento_model {tag} is not in BentoML's model store; `bentoml models list` shows what is there, "
+            "`python -m export … --bento` puts a model in; set REELSERVE_BENTO_MODEL or BENTOML_HOME",
+            value=tag,
+        )
+    folder = Path(found[0].path)
+    if not newest_versions(folder):
+        raise BundleError(
+            f"bento_model {tag} holds no bundle that can be read; put one in with `python -m export … --bento`",
+            value=tag,
+        )
+    return folder
+
+
 def verify(folder: Path, encoders_dir: Path) -> Bundle:
     """Check a bundle against its certificate, byte for byte; BundleError names the line that failed."""
     model = read_document(folder / "model.json", ModelDocument)
@@ -108,13 +148,16 @@ def verify(folder: Path, encoders_dir: Path) -> Bundle:
         raise BundleError(
             f"model.json names {model.name} {model.version}, its folder is {folder.parent.name}/{folder.name}"
         )
-    head_path = folder / "head.onnx"
-    for path in (head_path, encoder_path):
+    head_path, half_path = folder / "head.onnx", encoder_path.with_name("encoder.fp16.onnx")
+    for path in (head_path, encoder_path, *([half_path] if encoder.fp16_sha256 else [])):
         if not path.is_file():
             raise BundleError(f"{path.name} is missing in {path.parent}; export the bundle again")
     head_sha256, encoder_sha256 = file_sha256(head_path), file_sha256(encoder_path)
+    half_sha256 = file_sha256(half_path) if encoder.fp16_sha256 else "none"
     subjects = certificate.subjects
     for what, proven, found in (
+        ("encoder.fp16.onnx", subjects.encoder_fp16_onnx or "none", half_sha256),
+        ("fp16_sha256 of encoder.json", encoder.fp16_sha256 or "none", half_sha256),
         ("head.onnx", subjects.head_onnx, head_sha256),
         ("head_sha256 of model.json", model.head_sha256, head_sha256),
         ("encoder.onnx", subjects.encoder_onnx, encoder_sha256),

@@ -14,7 +14,7 @@ class ModelName(_Result):
 
     name: str
     version: str
-    task: str
+    task: str = Field(description="`clip`: one answer a window; `frame`: one a tick.")
     sha256: str = Field(description="SHA-256 of canonical model.json, which holds the hashes of both graphs.")
 
 
@@ -26,7 +26,7 @@ class LabelScore(_Result):
 
 
 class Segment(_Result):
-    """A run of the timeline with one best label; its score is the mean over the run."""
+    """A run of the timeline with one best label; its score is the mean over the run's cells."""
 
     start_seconds: float
     end_seconds: float
@@ -84,8 +84,12 @@ class Prediction(_Result):
 
     request_id: str
     model: ModelName
-    predictions: list[LabelScore] = Field(description="Best labels over the whole clip: the mean over its windows.")
-    segments: list[Segment] = Field(description="Merged windows; one segment when the clip is no longer than a window.")
+    predictions: list[LabelScore] = Field(
+        description="Best labels over the whole clip: the mean over its windows, or over the ticks of a frame model."
+    )
+    segments: list[Segment] = Field(
+        description="Merged windows, one segment when the clip is no longer than one; merged ticks of a frame model."
+    )
     receipt: Receipt
     timing_ms: Timing
     warnings: list[str]

@@ -34,7 +34,7 @@ class Serving:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.registry = Registry(settings.models_dir, settings.default_model)
+        self.registry = Registry(settings.models_dir, settings.default_model, settings.bento_model)
         self.models: dict[str, LoadedModel] = {}
         self.pool = ThreadPoolExecutor(settings.max_clips_in_progress, thread_name_prefix="clip")
         self.decoders = DecodePool(settings.max_clips_decoding, settings.decode_limits())
@@ -124,11 +124,11 @@ class Serving:
         default = self.settings.default_model
         if not self.models:
             reasons = "; ".join(f"{r.name}: {r.reason}" for r in self.registry.refused.values())
-            return f"no model can be served from {self.settings.models_dir}: {reasons or 'no bundle is there'}"
+            return f"no model can be served from {self.registry.models_dir}: {reasons or 'no bundle is there'}"
         if default in self.registry.refused:
             return f"default_model {default} is refused: {self.registry.refused[default].reason}"
         if default is not None and default not in self.models:
-            return f"default_model {default} is not in {self.settings.models_dir}"
+            return f"default_model {default} is not in {self.registry.models_dir}"
         return None
 
     def _load(self, bundle: Bundle) -> LoadedModel:
@@ -146,7 +146,9 @@ class Serving:
                 observe=BATCH_FRAMES.observe,
             )
         head = Head(open_session(bundle.head_path, runtime), bundle.model)
-        head.scores([np.zeros((bundle.model.spec.window_frames or 1, bundle.encoder.feature_size), np.float32)])
+        # Unequal windows: a graph frozen to one batch or time, or to other features, fails here and not on a request.
+        longest = bundle.model.spec.window_frames or 2
+        head.scores([np.zeros((length, bundle.encoder.feature_size), np.float32) for length in (longest, 1)])
         return LoadedModel(
             bundle.model, bundle.sha256, head, self._batchers[key], runtime, "fp32", self._frame_seconds[key]
         )

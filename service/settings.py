@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     """TCP port to listen on (also the plain variable PORT)."""
     models_dir: Path = ROOT / "models" / "zoo"
     """Folder where bundles are found."""
+    bento_model: str | None = Field(default=None, min_length=1)
+    """Tag of a model in BentoML's store to serve instead of models_dir; a bento that names a model needs none."""
     default_model: str | None = None
     """Model of requests that name none; not needed when there is only one."""
     runtime: Literal["auto", "cpu", "cuda"] = "auto"

@@ -67,6 +67,22 @@ def copy_of_the_zoo(models_dir: Path, name: str) -> Path:
     return folder
 
 
+def on_the_zoo_s_encoder(models_dir: Path, name: str, head: bytes, **fields: object) -> Path:
+    """A sealed bundle of another head.onnx on the trained model's encoder; returns the version's folder.
+
+    fields: of model.json, in place of the trained model's.
+    """
+    folder = copy_of_the_zoo(models_dir, name)
+    (folder / "head.onnx").write_bytes(head)
+    trained = read_document(folder / "model.json", ModelDocument).model_dump()
+    own = {"head_sha256": file_sha256(folder / "head.onnx"), **fields}
+    model = ModelDocument.model_validate(trained | own)
+    encoder = read_document(models_dir / "encoders" / model.encoder.name / "encoder.json", EncoderDocument)
+    write_document(folder / "model.json", model)
+    _seal(folder, model, encoder, (ROW,))
+    return folder
+
+
 def flip_a_byte(path: Path) -> None:
     """Turn over the middle byte of a file."""
     blob = bytearray(path.read_bytes())

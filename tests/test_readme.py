@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from export.tolerances import TOLERANCES
 from tests.drawn import draw
 from tests.real_clips import real_clip
 from tests.server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXPORT = (ROOT / "export" / "README.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:3000"
 
 DOCKER_RUN = "docker run --rm -p 3000:3000 --read-only --tmpfs /tmp:size=64m --memory 512m --cpus 2 reelserve"
@@ -33,16 +35,20 @@ ELSEWHERE = {
 }
 
 
-def commands(language: str) -> list[str]:
-    """Lines of the fenced blocks of a language."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line]
+def blocks(language: str, text: str = README) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str = README) -> list[str]:
+    """Lines of the fenced blocks of a shell."""
+    return [line for block in blocks("bash", text) for line in block.splitlines() if line]
 
 
 def run_in(folder: Path, command: str, url: str) -> str:
     """Run one line of the README in `folder`; `.venv*/bin/python` is this interpreter."""
     words = [word.replace(ADDRESS, url) for word in shlex.split(command)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "BENTOML_HOME": str(folder / "bentoml")}
     while "=" in words[0]:
         name, value = words.pop(0).split("=", 1)
         environment[name] = value
@@ -55,8 +61,9 @@ def run_in(folder: Path, command: str, url: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder: clip.mp4, and clips/ with one folder a class."""
+    """A user's folder: clip.mp4, my_model.py, and clips/ with one folder a class."""
     folder = tmp_path_factory.mktemp("readme")
+    [(folder / "my_model.py").write_text(code) for code in blocks("python", EXPORT)]
     shutil.copy(real_clip("bikes.mp4"), folder / "clip.mp4")
     for label, fps in (("slow", 5.0), ("fast", 50.0)):
         (folder / "clips" / label).mkdir(parents=True)
@@ -71,22 +78,34 @@ def test_the_first_command_stands_by_line_25_of_at_most_130() -> None:
     assert lines.index("make serve") < 25
 
 
-@pytest.mark.parametrize("command", [line for line in commands("bash") if line not in ELSEWHERE])
+@pytest.mark.parametrize("command", [line for line in commands() if line not in ELSEWHERE])
 def test_a_command_runs(command: str, folder: Path, server: Server) -> None:
     out = run_in(folder, command, server.url)
     if "/v1/predict" in command:
         assert '"predictions"' in out
 
 
+@pytest.mark.slow
+def test_the_lines_of_export_run_in_their_order(folder: Path, server: Server) -> None:
+    out = [run_in(folder, command, server.url) for command in commands(EXPORT)]
+    assert "mine 1: certificate passed" in out[0] and out[1] in out[0]  # noqa: PT018
+    assert "mine" in out[2]
+    assert "mine:1" in out[3]
+
+
+def test_every_line_of_a_certificate_is_explained() -> None:
+    assert [check for check in TOLERANCES if f"`{check}`" not in EXPORT] == []
+
+
 @pytest.mark.parametrize("command", sorted(ELSEWHERE))
 def test_a_command_is_run_elsewhere(command: str) -> None:
     file, line = ELSEWHERE[command]
-    assert command in commands("bash"), f"{command} is not in the README any more"
+    assert command in commands(), f"{command} is not in the README any more"
     assert line in (ROOT / file).read_text(encoding="utf-8")
 
 
 def test_the_python_lines_run(folder: Path, server: Server) -> None:
-    code = "\n".join(re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
+    code = "\n".join(blocks("python"))
     done = subprocess.run(
         [sys.executable, "-c", code.replace(ADDRESS, server.url)],
         cwd=folder, capture_output=True, text=True, timeout=60, check=False,

@@ -1,8 +1,8 @@
 """Windows over ticks, the timeline of cells, and segments: pure integer functions.
 
 Window i covers ticks [i·stride, i·stride + window); a remainder is covered by a last window anchored at
-the end; a shorter clip is one window. A timeline cell is `stride` ticks, scored by the mean of the windows
-that contain it. A segment is a run of cells with one arg-max.
+the end; a shorter clip is one window. A timeline cell of a clip model is `stride` ticks, scored by the mean of the
+windows that contain it; a frame model's is one tick. A segment is a run of cells with one arg-max.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def cover(num_ticks: int, spec: ClipSpec) -> list[Window]:
 
 
 def timeline(
-    num_ticks: int, windows: list[Window], scores: NDArray[np.float32], stride: int
+    num_ticks: int, windows: list[Window], scores: NDArray[np.floating], stride: int
 ) -> tuple[list[Window], NDArray[np.float64]]:
     """Cells of `stride` ticks (the last may be shorter) and their scores.
 

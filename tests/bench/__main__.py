@@ -5,6 +5,7 @@ decode [--rounds N] [--seconds S] [--sizes WxH,...] [--sides NAME,...]
 decode-scaling [--rounds N] [--seconds S] [--sides NAME,...]
 decode-memory [--lengths SECONDS,...]
 agreement CHECKPOINT MANIFEST SPLIT
+export-speed [CHECKPOINT] [--rounds N] [--seconds S] [--batch-frames N] [--out FILE]
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ def main(arguments: list[str]) -> None:
             from tests.bench import agreement  # torch: only where it is wanted
 
             agreement.main(checkpoint, manifest, split)
+        case ["export-speed", *flags]:
+            from tests.bench import export_speed  # torch
+
+            export_speed.main(flags)
         case _:
             sys.exit(__doc__)
 

@@ -10,7 +10,7 @@ from models import encoders
 from models.checkpoint import Checkpoint, CheckpointError
 from models.evaluate import confusion, write_confusion
 from models.features import FeatureStore, extract
-from models.heads import LSTMDims, LSTMHead
+from models.heads import HeadDims, SequenceHead
 from service.video.spec import ClipSpec
 from tests.drawn import draw
 
@@ -65,7 +65,7 @@ def test_a_frame_that_serves_several_ticks_is_repeated(tmp_path: Path, encoder: 
 
 
 def test_a_checkpoint_survives_its_file(tmp_path: Path, encoder: encoders.ImageEncoder) -> None:
-    head = LSTMHead(LSTMDims(1280, 8, 2, "mean")).eval()
+    head = SequenceHead(HeadDims(1280, 8, 2, "mean")).eval()
     checkpoint = Checkpoint(
         "m", ("a", "b"), SPEC, encoder.name, encoder.state_dict(), head.dims, head.state_dict(), {"seed": 0}
     )

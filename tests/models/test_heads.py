@@ -1,39 +1,109 @@
 from __future__ import annotations
 
+import itertools
+import math
+
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from models.heads import LSTMDims, LSTMHead, MeanOfFeatures, Pooling, SingleFrame
+from models.heads import Cell, HeadDims, MeanOfFeatures, Pooling, SequenceHead, SingleFrame
+from models.recurrent import PeepholeLSTM
 
-POOLINGS: tuple[Pooling, ...] = ("last", "mean")
+CELLS: tuple[Cell, ...] = ("rnn", "lstm", "gru", "peephole-lstm")
+POOLINGS: tuple[Pooling, ...] = ("last", "mean", "attention", "none")
+KINDS = [
+    HeadDims(6, 5, 3, pooling, cell, num_layers, bidirectional)
+    for cell, pooling, num_layers, bidirectional in itertools.product(CELLS, POOLINGS, (1, 2), (False, True))
+]
 
 
-def head_of(pooling: Pooling) -> LSTMHead:
+def head_of(dims: HeadDims) -> SequenceHead:
     torch.manual_seed(0)
-    return LSTMHead(LSTMDims(feature_size=6, hidden_size=5, num_labels=3, pooling=pooling), 0.5, 0.5).double().eval()
+    return SequenceHead(dims, 0.5, 0.5).double().eval()
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_what_is_past_a_length_is_not_read(pooling: Pooling) -> None:
-    head = head_of(pooling)
+@pytest.mark.parametrize("dims", KINDS, ids=str)
+def test_what_is_past_a_length_is_not_read(dims: HeadDims) -> None:
+    head = head_of(dims)
     features, lengths = torch.rand(4, 9, 6, dtype=torch.float64), torch.tensor([9, 1, 4, 7])
     dirty = features.clone()
     for row, length in enumerate(lengths.tolist()):
         dirty[row, length:] = 1e6
-    alone = torch.cat([head(features[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(lengths.tolist())])
-    torch.testing.assert_close(head(features, lengths), alone)
-    torch.testing.assert_close(head(dirty, lengths), alone)
+    clean, spoiled = head(features, lengths), head(dirty, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        alone = head(features[row : row + 1, :length], lengths[row : row + 1])[0]
+        held = slice(length) if dims.pooling == "none" else slice(None)
+        torch.testing.assert_close(clean[row][held], alone)
+        torch.testing.assert_close(spoiled[row][held], alone)
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_chunks_with_carried_state_equal_the_whole(pooling: Pooling) -> None:
-    head = head_of(pooling)
+@pytest.mark.parametrize("dims", [dims for dims in KINDS if not dims.bidirectional], ids=str)
+def test_chunks_with_carried_state_equal_the_whole(dims: HeadDims) -> None:
+    head = head_of(dims)
     features = torch.rand(2, 10, 6, dtype=torch.float64)
-    state, logits = None, torch.empty(0)
+    state, answers = head.initial_state(2), []
     for start, stop in ((0, 1), (1, 4), (4, 10)):
-        chunk = features[:, start:stop]
-        logits, state = head.step(chunk, torch.full((2,), stop - start), state)
-    torch.testing.assert_close(logits, head(features, torch.tensor([10, 10])))
+        logits, state = head.step(features[:, start:stop], torch.full((2,), stop - start), state)
+        answers.append(logits)
+    assert {name: values.shape[1] for name, values in state.items()} == dims.state_sizes
+    got = torch.cat(answers, dim=1) if dims.pooling == "none" else answers[-1]
+    torch.testing.assert_close(got, head(features, torch.tensor([10, 10])))
+
+
+def test_attention_holds_where_scores_are_extreme() -> None:
+    head = head_of(HeadDims(6, 5, 3, "attention"))
+    with torch.no_grad():
+        dict(head.named_parameters())["attention.2.weight"].mul_(1e4)  # scores of thousands: powers leave float64
+    features = torch.rand(2, 8, 6, dtype=torch.float64) * 10 - 5
+    state, logits = head.initial_state(2), torch.empty(0)
+    for step in range(8):
+        logits, state = head.step(features[:, step : step + 1], torch.ones(2, dtype=torch.int64), state)
+    assert torch.isfinite(logits).all()
+    torch.testing.assert_close(logits, head(features, torch.tensor([8, 8])))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_peephole_lstm_without_peepholes_is_torchs_lstm(bidirectional: bool) -> None:
+    ours = PeepholeLSTM(4, 3, 2, batch_first=True, bidirectional=bidirectional)
+    torchs = torch.nn.LSTM(4, 3, 2, batch_first=True, bidirectional=bidirectional)
+    with torch.no_grad():
+        for name, values in ours.named_parameters():
+            if "peephole" in name:
+                values.zero_()
+    torchs.load_state_dict({n: v for n, v in ours.state_dict().items() if "peephole" not in n})
+    features, lengths = torch.rand(3, 7, 4), torch.tensor([2, 7, 5])
+    packed = pack_padded_sequence(features, lengths, batch_first=True, enforce_sorted=False)
+    for given in (features, packed):
+        outputs, state = ours(given)
+        wanted, wanted_state = torchs(given)
+        if not isinstance(given, torch.Tensor):
+            outputs, wanted = (pad_packed_sequence(rows, batch_first=True)[0] for rows in (outputs, wanted))
+        torch.testing.assert_close(outputs, wanted)
+        torch.testing.assert_close(state, wanted_state)
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def test_peepholes_are_those_of_the_paper() -> None:
+    """One step, one unit, written out: i and f see the cell before, o the cell after."""
+    lstm = PeepholeLSTM(1, 1)
+    with torch.no_grad():
+        for values in lstm.parameters():
+            values.copy_(torch.linspace(-1, 1, values.numel()).view_as(values))
+    x, h, c = 0.5, 0.25, -0.75
+    w = {name.removesuffix("_l0"): v.detach().flatten().tolist() for name, v in lstm.named_parameters()}
+    gates = [
+        wi * x + wh * h + bi + bh
+        for wi, wh, bi, bh in zip(w["weight_ih"], w["weight_hh"], w["bias_ih"], w["bias_hh"], strict=True)
+    ]
+    p_input, p_forget, p_output = w["weight_peephole"]
+    cell = sigmoid(gates[1] + p_forget * c) * c + sigmoid(gates[0] + p_input * c) * math.tanh(gates[2])
+    hidden = sigmoid(gates[3] + p_output * cell) * math.tanh(cell)
+    _, (got_hidden, got_cell) = lstm(torch.tensor([[[x]]]), (torch.tensor([[[h]]]), torch.tensor([[[c]]])))
+    assert (got_hidden.item(), got_cell.item()) == pytest.approx((hidden, cell), abs=1e-6)
 
 
 def test_the_mean_ignores_order_and_padding_and_the_single_frame_is_the_middle_one() -> None:

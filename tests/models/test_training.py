@@ -60,6 +60,23 @@ def test_an_lstm_learns_order_and_a_mean_cannot() -> None:
     assert accuracy(mean, cut.test) < 0.9
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        HeadSettings(8, "last", "rnn", input_dropout=0.0, output_dropout=0.0),
+        HeadSettings(8, "mean", "gru", num_layers=2, input_dropout=0.0, output_dropout=0.0),
+        HeadSettings(8, "attention", "lstm", bidirectional=True, input_dropout=0.0, output_dropout=0.0),
+        HeadSettings(8, "last", "peephole-lstm", input_dropout=0.0, output_dropout=0.0),
+    ],
+    ids=lambda head: f"{head.cell}-{head.pooling}",
+)
+def test_every_kind_of_recurrent_layer_learns_order(head: HeadSettings) -> None:
+    cut = parts()
+    assert cut.test is not None
+    model, _ = train_method("lstm", cut, 2, head, FitSettings(epochs=15, learning_rate=1e-2), seed=0)
+    assert accuracy(model, cut.test) == 1.0
+
+
 def test_a_seed_gives_the_same_weights_twice() -> None:
     cut, settings = parts(), FitSettings(epochs=2)
     states = [

@@ -130,4 +130,17 @@ def test_a_certificate_tells_what_failed_and_what_it_covers(folder: Path) -> Non
     assert not certificate.covers("onnxruntime-cpu", "fp16")
     bad = ROW.model_copy(update={"measured": 0.5, "passed": False})
     failed = certificate.model_copy(update={"rows": (ROW, bad)})
-    assert failed.failing() == ["largest difference (onnxruntime-cpu, fp32): 0.5, at most 0.0001 needed"]
+    assert failed.failing() == [
+        "largest difference (onnxruntime-cpu, fp32, measured on cpu): 0.5, at most 0.0001 needed"
+    ]
+    lying = certificate.model_copy(update={"rows": (bad.model_copy(update={"passed": True, "detail": "batch 7"}),)})
+    assert lying.failing()[0].endswith("0.5, at most 0.0001 needed; batch 7")  # the figure counts, not the word
+
+
+def test_reduced_precision_is_covered_only_where_a_gpu_measured_it(folder: Path) -> None:
+    certificate = read_document(folder / "certificate.json", CertificateDocument)
+    on_cpu = ROW.model_copy(update={"runtime": "onnxruntime-cuda", "precision": "fp16"})
+    on_gpu = on_cpu.model_copy(update={"measured_on": "gpu"})
+    assert not certificate.model_copy(update={"rows": (on_cpu,)}).covers("onnxruntime-cuda", "fp16")
+    assert certificate.model_copy(update={"rows": (on_gpu,)}).covers("onnxruntime-cuda", "fp16")
+    assert not certificate.model_copy(update={"rows": (on_gpu,)}).covers("onnxruntime-cpu", "fp16")

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from service.bundle import CertificateDocument, canonical_sha256, read_document, write_document
+from service.bundle import CertificateDocument, canonical_sha256, file_sha256, read_document, write_document
 from service.errors import BadParameter, BundleError, ModelRefused, UnknownModel
 from service.registry import Registry, newest_versions, verify
 from service.serving import Serving
@@ -74,7 +75,7 @@ _ENCODER = "../../encoders/tiny-encoder/"
         (remove(_ENCODER + "encoder.onnx"), "encoder.onnx is missing"),
         (remove(_ENCODER + "encoder.json"), "encoder.json is missing"),
         (rename, "model.json names tiny 1, its folder is tiny/2"),
-        (reseal(rows=(ROW, _FAILED)), "the certificate failed: largest difference (onnxruntime-cpu, fp32): 0.5"),
+        (reseal(rows=(ROW, _FAILED)), "failed: largest difference (onnxruntime-cpu, fp32, measured on cpu): 0.5"),
         (reseal(passed=False), "the certificate failed"),
         (reseal(rows=()), "it proves nothing"),
     ],
@@ -175,3 +176,25 @@ def test_the_only_model_refused_is_told_as_such(tmp_path: Path) -> None:
             serving.model("swapped")
     finally:
         serving.close()
+
+
+def test_a_half_precision_encoder_is_sealed_too(tmp_path: Path) -> None:
+    folder = sealed(tmp_path)
+    half = tmp_path / "encoders" / "tiny-encoder" / "encoder.fp16.onnx"
+    half.write_bytes(b"half")
+    verify(folder, tmp_path / "encoders")  # not named, not served: as if it were not there
+    document = half.with_name("encoder.json")
+    document.write_text(json.dumps(json.loads(document.read_text()) | {"fp16_sha256": file_sha256(half)}))
+    with pytest.raises(BundleError, match=r"encoder\.fp16\.onnx does not match the certificate"):
+        verify(folder, tmp_path / "encoders")
+    certificate = folder / "certificate.json"
+    content = json.loads(certificate.read_text())
+    content["subjects"] |= {"encoder_fp16_onnx": file_sha256(half), "encoder_json": canonical_sha256(document)}
+    certificate.write_text(json.dumps(content))
+    verify(folder, tmp_path / "encoders")
+    half.write_bytes(b"other")
+    with pytest.raises(BundleError, match=r"encoder\.fp16\.onnx does not match the certificate"):
+        verify(folder, tmp_path / "encoders")
+    half.unlink()
+    with pytest.raises(BundleError, match=r"encoder\.fp16\.onnx is missing"):
+        verify(folder, tmp_path / "encoders")

@@ -81,6 +81,7 @@ def test_our_own_name_for_the_port_is_the_stronger(monkeypatch: pytest.MonkeyPat
         ("max_requests_in_flight", "0"),
         ("encode_batch_frames", "257"),
         ("runtime", "tpu"),
+        ("bento_model", ""),
         ("log_level", "chatty"),
     ],
 )
@@ -105,7 +106,7 @@ def test_a_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_settings_survive_the_way_to_the_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    settings = from_command_line("--models-dir", str(tmp_path), "--encode-batch-frames", "3", "--log-level", "ERROR")
+    settings = from_command_line("--models-dir", str(tmp_path), "--encode-batch-frames", "3", "--bento-model", "a:1")
     for name, value in settings.to_environment().items():
         monkeypatch.setenv(name, value)
     assert Settings() == settings

@@ -1,0 +1,76 @@
+"""Lines of a certificate as they are proven; the first that fails ends it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.errors import CheckFailed
+from export.tolerances import tolerance_of
+from service.bundle import CertificateRow, Placement, Precision, Runtime
+
+Array = NDArray[np.float32]
+Report = Callable[[CertificateRow], None]
+Stage = Callable[[str], None]
+
+
+@dataclass
+class Proof:
+    """What has been proven so far, for one runtime and precision at a time."""
+
+    report: Report
+    runtime: Runtime = "onnxruntime-cpu"
+    precision: Precision = "fp32"
+    rows: list[CertificateRow] = field(default_factory=list)
+    placement: list[Placement] = field(default_factory=list)
+
+    @property
+    def measured_on(self) -> Literal["cpu", "gpu"]:
+        """The kind of device that computes."""
+        return "cpu" if self.runtime == "onnxruntime-cpu" else "gpu"
+
+    def line(self, check: str, measured: float, cases: int, detail: str = "") -> None:
+        """Hold a figure against its limit. Raises CheckFailed, with the remedy."""
+        tolerance = tolerance_of(check, self.precision)
+        at_most = tolerance.comparison == "at most"
+        row = CertificateRow(
+            check=check,
+            runtime=self.runtime,
+            precision=self.precision,
+            measured_on=self.measured_on,
+            measured=float(measured),
+            limit=tolerance.limit,
+            comparison=tolerance.comparison,
+            cases=cases,
+            passed=bool(measured <= tolerance.limit if at_most else measured >= tolerance.limit),
+            detail=detail,
+        )
+        self.rows.append(row)
+        self.report(row)
+        if not row.passed:
+            raise CheckFailed(f"{row}; {tolerance.remedy}")
+
+
+@dataclass
+class Worst:
+    """The largest figure yet, and where it was."""
+
+    value: float = 0.0
+    where: str = ""
+
+    def see(self, value: float, where: str) -> None:
+        if value > self.value:
+            self.value, self.where = value, where
+
+
+def difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Largest absolute difference; infinite where a number is not one, as `max` would lose a NaN."""
+    if a.shape != b.shape:
+        return math.inf
+    largest = float(np.abs(a.astype(np.float64) - b).max())
+    return largest if math.isfinite(largest) else math.inf

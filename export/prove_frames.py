@@ -1,0 +1,134 @@
+"""encoder.onnx on random frames, and the whole path on real clips: from the file to the score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.clips import ProofClip
+from export.proof import Array, Proof, Worst, difference
+from export.reference import Doubles, Reference
+from service.bundle import Runtime
+from service.engine.heads import Head, WindowScorer
+from service.engine.sessions import open_session
+from service.video.decode import ClipReader
+
+_BATCHES = (1, 2, 7, 32)
+_CHUNK_FRAMES = 8
+_MIXED_FRAMES = 8
+
+
+class RunEncoder:
+    """encoder.onnx: frames → features."""
+
+    def __init__(self, path: Path, runtime: Runtime) -> None:
+        self._session = open_session(path, runtime)
+        self.failure = ""
+
+    def __call__(self, frames: NDArray[np.uint8]) -> Array:
+        try:
+            features: Array = self._session.run(["features"], {"frames": frames})[0]
+        except Exception as error:  # noqa: BLE001  (ONNX Runtime has no error class of its own)
+            self.failure = str(error).splitlines()[0][:200]
+            return np.full((len(frames), 1), np.inf, np.float32)
+        return features
+
+
+def prove_encoder(encoder: RunEncoder, reference: Reference, proof: Proof) -> None:
+    """On random frames, a dark one among them: against PyTorch, and each frame alone against itself in a batch."""
+    spec = reference.model.spec
+    random = np.random.default_rng(1)
+    worst, alone = Worst(), Worst()
+    for batch in _BATCHES:
+        where = f"batch {batch}"
+        frames = random.integers(0, 256, (batch, spec.frame_height, spec.frame_width, 3), np.uint8)
+        frames[0] //= 8  # a dark frame among them
+        features = encoder(frames)
+        worst.see(difference(features, reference.features(frames)), where)
+        for row in range(batch):
+            alone.see(difference(encoder(frames[row : row + 1])[0], features[row]), where)
+    num_frames = sum(_BATCHES)
+    proof.line("encoder features, random frames", worst.value, num_frames, encoder.failure or worst.where)
+    proof.line("encoder batch invariance", alone.value, num_frames, encoder.failure or alone.where)
+
+
+@dataclass(frozen=True)
+class ClipReference:
+    """A real clip as PyTorch sees it. features: (ticks, D); windows: each one's scores; mean: (K)."""
+
+    clip: ProofClip
+    features: Doubles
+    windows: list[Doubles]
+    mean: Doubles
+    mixed: NDArray[np.uint8]
+
+
+def reference_of(clip: ProofClip, reference: Reference) -> ClipReference:
+    """Decode a clip once and run PyTorch over it."""
+    rows: list[Doubles] = []
+    mixed: list[NDArray[np.uint8]] = []
+    with ClipReader(clip.path, reference.model.spec) as reader:
+        for chunk in reader.chunks(_CHUNK_FRAMES):
+            rows.append(np.repeat(reference.features(chunk.frames), chunk.ticks, axis=0))
+            if not mixed:
+                mixed.append(chunk.frames[:_MIXED_FRAMES].copy())
+    features = np.concatenate(rows)
+    _, windows, mean = reference.scores(features)
+    return ClipReference(clip, features, windows, mean, mixed[0])
+
+
+def prove_clips(head: Head, encoder: RunEncoder, references: Sequence[ClipReference], proof: Proof) -> None:
+    """From the file to the score: the serving path on ONNX Runtime against PyTorch."""
+    worst = {name: Worst() for name in ("features", "windows", "scores", "mixed")}
+    agreed, labelled, right, wanted_right, num_windows = 0, 0, 0, 0, 0
+    alone: list[Array] = []
+    for known in references:
+        name, scorer, rows = known.clip.path.name, WindowScorer(head), []
+        with ClipReader(known.clip.path, head.model.spec) as reader:
+            for chunk in reader.chunks(_CHUNK_FRAMES):
+                rows.append(np.repeat(encoder(chunk.frames), chunk.ticks, axis=0))
+                scorer.push(rows[-1])
+        features, answer = np.concatenate(rows), scorer.finish()
+        worst["features"].see(difference(features, known.features), name)
+        for window, wanted in zip(answer.windows, known.windows, strict=True):
+            scores = head.scores([features[window.start : window.stop]])
+            worst["windows"].see(difference(scores[0] if wanted.ndim == 1 else scores, wanted), name)
+        num_windows += len(known.windows)
+        worst["scores"].see(difference(answer.mean, known.mean), name)
+        agreed += int(answer.mean.argmax() == known.mean.argmax())
+        if known.clip.label in head.model.labels:
+            index = head.model.labels.index(known.clip.label)
+            labelled += 1
+            right += int(answer.mean.argmax() == index)
+            wanted_right += int(known.mean.argmax() == index)
+        alone.append(encoder(known.mixed))
+    _see_mixed(head, encoder, references, alone, worst["mixed"])
+    num_clips = len(references)
+    detail = {key: encoder.failure or w.where for key, w in worst.items()}
+    proof.line("encoder features, real frames", worst["features"].value, num_clips, detail["features"])
+    proof.line("real clips, each window", worst["windows"].value, num_windows, detail["windows"])
+    proof.line("real clips, scores", worst["scores"].value, num_clips, detail["scores"])
+    proof.line("real clips, top-1", agreed / num_clips, num_clips)
+    proof.line("real clips, mixed batches", worst["mixed"].value, num_clips, detail["mixed"])
+    if labelled:
+        said = f"{right / labelled:.4f}, PyTorch {wanted_right / labelled:.4f}"
+        proof.line("real clips, accuracy lost", (wanted_right - right) / labelled, labelled, said)
+
+
+def _see_mixed(
+    head: Head, encoder: RunEncoder, references: Sequence[ClipReference], alone: list[Array], worst: Worst
+) -> None:
+    """The first frames of all clips, shuffled into batches of every clip's; then all clips' features as one batch."""
+    frames = np.concatenate([known.mixed for known in references])
+    order = np.random.default_rng(3).permutation(len(frames))
+    mixed = np.empty((len(frames), alone[0].shape[1]), np.float32)
+    for at in range(0, len(frames), 7):
+        part = order[at : at + 7]
+        mixed[part] = encoder(frames[part])
+    worst.see(difference(mixed, np.concatenate(alone)), "frames")
+    together, by_itself = head.scores(alone), [head.scores([features]) for features in alone]
+    worst.see(difference(together, np.concatenate(by_itself)), "windows")

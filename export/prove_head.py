@@ -1,0 +1,120 @@
+"""head.onnx over the grid: outputs and state, and all that must not change an answer."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from export.proof import Array, Proof, Worst, difference
+from export.reference import Doubles, Reference
+from service.bundle import Grid, ModelDocument
+
+GRID = Grid(batches=(1, 2, 7, 32), times=(1, 8, 29, 300))
+
+
+class RunHead:
+    """head.onnx by its own names; a run that fails, or gives other shapes, gives NaN."""
+
+    def __init__(self, session: ort.InferenceSession, document: ModelDocument) -> None:
+        self._session = session
+        self._document = document
+        self.failure = ""
+
+    def __call__(
+        self, features: Array, lengths: NDArray[np.int64], state: dict[str, Array] | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        batch, time, _ = features.shape
+        states = self._document.state
+        state = state or {s.name: np.zeros((batch, s.size), np.float32) for s in states}
+        names = ["outputs", *(f"{s.name}_out" for s in states)]
+        labels = len(self._document.labels)
+        shape = (batch, labels) if self._document.task == "clip" else (batch, time, labels)
+        wanted = [shape, *((batch, s.size) for s in states)]
+        try:
+            outputs, *after = self._session.run(names, {"features": features, "lengths": lengths, **state})
+        except Exception as error:  # noqa: BLE001  (ONNX Runtime has no error class of its own)
+            self.failure = str(error).splitlines()[0][:200]
+        else:
+            for name, values, size in zip(names, (outputs, *after), wanted, strict=True):
+                if values.shape != size:
+                    self.failure = f"gives {name} {values.shape} for {batch} clips of {time} frames, not {size}"
+                    break
+            else:
+                return outputs, {s.name: values for s, values in zip(states, after, strict=True)}
+        return np.full(shape, np.nan, np.float32), dict(state)
+
+    def rows(self, outputs: Array, row: int, length: int) -> Array:
+        """What counts of one clip's outputs: nothing past its length."""
+        return outputs[row] if self._document.task == "clip" else outputs[row, :length]
+
+
+def prove_head(run: RunHead, reference: Reference, feature_size: int, proof: Proof, grid: Grid = GRID) -> None:
+    """Every pair of the grid, with mixed lengths; see `export.tolerances` for what each line says."""
+    random = np.random.default_rng(0)
+    worst = {name: Worst() for name in ("outputs", "state", "alone", "permuted", "padding", "streaming")}
+    agreed = total = num_outputs = 0
+    cases = list(itertools.product(grid.batches, grid.times))
+    for batch, time in cases:
+        where = f"batch {batch}, {time} frames"
+        # Features are mostly below 1 and, after a ReLU, not negative.
+        features = np.abs(random.normal(0, 0.5, (batch, time, feature_size))).astype(np.float32)
+        lengths = random.integers(1, time + 1, batch)
+        lengths[0] = time
+        outputs, state = run(features, lengths)
+        order = random.permutation(batch)
+        permuted, _ = run(features[order], lengths[order])
+        dirty = features.copy()
+        for row, length in enumerate(lengths):
+            dirty[row, length:] = 1e3
+        spoiled, _ = run(dirty, lengths)
+        for row, length in enumerate(lengths):
+            wanted, wanted_state = reference.outputs(features[row, :length])
+            got = run.rows(outputs, row, length)
+            worst["outputs"].see(difference(got, wanted), where)
+            for name, values in wanted_state.items():
+                worst["state"].see(difference(state[name][row] / _scale(values), values / _scale(values)), where)
+            if got.shape == wanted.shape:
+                agreed += int((got.argmax(-1) == wanted.argmax(-1)).sum())
+            num_outputs += wanted[..., 0].size
+            alone, _ = run(features[row : row + 1, :length], lengths[row : row + 1])
+            worst["alone"].see(difference(run.rows(alone, 0, length), got), where)
+            again = run.rows(permuted, int(np.flatnonzero(order == row)[0]), length)
+            worst["permuted"].see(difference(again, got), where)
+            worst["padding"].see(difference(run.rows(spoiled, row, length), got), where)
+        total += batch
+        if state:
+            worst["streaming"].see(_streaming_difference(run, features), where)
+    detail = {name: run.failure or w.where for name, w in worst.items()}
+    proof.line("head outputs, grid", worst["outputs"].value, len(cases), detail["outputs"])
+    proof.line("head top-1, grid", agreed / num_outputs, num_outputs)
+    if state:
+        proof.line("head state, grid", worst["state"].value, len(cases), detail["state"])
+    proof.line("head batch invariance", worst["alone"].value, total, detail["alone"])
+    proof.line("head permutation invariance", worst["permuted"].value, total, detail["permuted"])
+    proof.line("head padding invariance", worst["padding"].value, total, detail["padding"])
+    if state:
+        proof.line("head streaming invariance", worst["streaming"].value, len(cases), detail["streaming"])
+
+
+def _scale(values: Doubles) -> Doubles:
+    scale: Doubles = np.maximum(1.0, np.abs(values))
+    return scale
+
+
+def _streaming_difference(run: RunHead, features: Array) -> float:
+    """Chunks of 1, 2, 3, … frames with the state carried, against all frames at once."""
+    batch, time, _ = features.shape
+    whole, _ = run(features, np.full(batch, time))
+    state: dict[str, Array] | None = None
+    at, parts = 0, []
+    for size in itertools.count(1):
+        chunk = features[:, at : at + size]
+        outputs, state = run(chunk, np.full(batch, chunk.shape[1]), state)
+        parts.append(outputs)
+        at += size
+        if at >= time:
+            break
+    return difference(parts[-1] if whole.ndim == 2 else np.concatenate(parts, axis=1), whole)
