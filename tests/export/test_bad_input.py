@@ -15,10 +15,10 @@ from export.clips import ProofClip
 from export.encoder import export_encoder
 from export.errors import CheckFailed, ExportError, UnsupportedModule
 from models.encoders import ImageEncoder
-from tests.export import unsupported
+from tests.export import stateful, unsupported, unsupported_encoders
 from tests.export.models import FEATURES, PackedGRU, build, encoder, video_model
 
-# The head (of tests.export.unsupported) → who is at fault, what it does, what to do about it.
+# The head (of tests.export.unsupported or stateful) → who is at fault, what it does, what to do about it.
 HEADS: dict[str, tuple[type[ExportError], str, str, str]] = {
     "CellInALoop": (UnsupportedModule, "cell (LSTMCell)", "steps in a Python loop", "run nn.RNN, nn.LSTM, nn.GRU"),
     "LoopOverTime": (
@@ -93,7 +93,7 @@ def test_a_head_is_refused_with_module_and_remedy(
     kind, module, fault, remedy = HEADS[name]
     out = _out(tmp_path, there)
     torch.manual_seed(0)
-    head: nn.Module = getattr(unsupported, name)()
+    head = _head(name)
     with pytest.raises(ExportError) as refused:
         write_bundle(video_model(head), out, clips)
     message = str(refused.value)
@@ -109,28 +109,33 @@ def test_a_head_is_refused_with_module_and_remedy(
 @pytest.mark.parametrize("name", ["Head", "ZeroStart", "MeanNotStreamed", "MeanInStep"])
 def test_the_remedies_work(name: str, clips: list[ProofClip], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    folder = write_bundle(video_model(getattr(unsupported, name)()), tmp_path, clips)
+    folder = write_bundle(video_model(_head(name)), tmp_path, clips)
     assert (folder / "certificate.json").exists()
 
 
 @pytest.mark.parametrize(
     ("broken", "module", "fault", "remedy"),
     [
-        (unsupported.FloatEncoder(), "the encoder", "does not take uint8 RGB frames (1, 32, 32, 3)", "ImageEncoder"),
         (
-            ImageEncoder(unsupported.BatchStatisticsNet(), "small-net", FEATURES),
+            unsupported_encoders.FloatEncoder(),
+            "the encoder",
+            "does not take uint8 RGB frames (1, 32, 32, 3)",
+            "ImageEncoder",
+        ),
+        (
+            ImageEncoder(unsupported_encoders.BatchStatisticsNet(), "small-net", FEATURES),
             "cnn.norm (BatchNorm2d)",
             "it mixes the frames of a batch",
             "BatchNorm with running statistics",
         ),
         (
-            ImageEncoder(unsupported.BranchingNet(), "small-net", FEATURES),
+            ImageEncoder(unsupported_encoders.BranchingNet(), "small-net", FEATURES),
             "cnn.gate (Gate)",
             "its control flow depends on the data",
             "torch.where",
         ),
         (
-            ImageEncoder(unsupported.MapOfMaps(), "small-net", FEATURES),
+            ImageEncoder(unsupported_encoders.MapOfMaps(), "small-net", FEATURES),
             "the encoder",
             "gives (1, 8, 16) for one frame, not (1, D)",
             "",
@@ -169,7 +174,12 @@ def test_another_encoder_of_the_same_name_is_not_overwritten(clips: list[ProofCl
 
 def test_an_unknown_operation_of_an_encoder_names_the_other_exporter() -> None:
     with pytest.raises(UnsupportedModule, match=r"cnn\.bessel \(Bessel\).*bessel_j0.*or try `--exporter torchscript`"):
-        export_encoder(ImageEncoder(unsupported.BesselNet(), "small-net", FEATURES).eval(), 32, 32)
+        export_encoder(ImageEncoder(unsupported_encoders.BesselNet(), "small-net", FEATURES).eval(), 32, 32)
+
+
+def _head(name: str) -> nn.Module:
+    head: nn.Module = (vars(unsupported) | vars(stateful))[name]()
+    return head
 
 
 def _out(folder: Path, there: bool) -> Path:

@@ -1,4 +1,4 @@
-"""Heads and encoders that can't be exported, or not as they are: each has one fault of those that users make."""
+"""Heads that can't be exported, or not as they are: each has one fault of those that users make."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from tests.export.models import FEATURES, LABELS, SmallNet
+from tests.export.models import FEATURES, LABELS
 
 K = len(LABELS)
 HIDDEN = 6
@@ -173,30 +173,6 @@ class OnlyFloat32(Head):
         return self.last(features, lengths) @ bias + super().forward(features, lengths)
 
 
-class RunsTwice(Head):
-    """The same LSTM on the features and on their halves."""
-
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.last(features, lengths) + self.last(features / 2, lengths))
-        return logits
-
-
-class MeanWithoutStep(Head):
-    """Right on whole clips; what it carries over time is more than the LSTM's state."""
-
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        mean = self.outputs(features, lengths).sum(dim=1) / lengths[:, None]
-        logits: Tensor = self.classifier(mean)
-        return logits
-
-
-class MeanNotStreamed(MeanWithoutStep):
-    """The remedy: it says that it can't be streamed."""
-
-    def initial_state(self, batch: int) -> dict[str, Tensor]:  # noqa: ARG002
-        return {}
-
-
 class TwoAnswers(Head):
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         hidden = self.last(features, lengths)
@@ -210,26 +186,6 @@ class ReadsBatchSizes(Head):
         packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
         logits: Tensor = self.classifier(self.lstm(packed._replace(data=packed.data * 2))[1][0][-1])
         return logits
-
-
-class FloatEncoder(nn.Module):
-    """Wants normalised floats (N, 3, H, W) instead of frames."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = SmallNet()
-
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.net(images)
-        return features
-
-
-class BatchStatisticsNet(SmallNet):
-    """A CNN whose residual norm never kept running statistics."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(8, track_running_stats=False)
 
 
 class IfOnTime(Head):
@@ -250,28 +206,6 @@ class PositionTable(Head):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         return super().forward(features + self.positions[: features.shape[1]], lengths)
-
-
-class LearnedStart(Head):
-    def __init__(self) -> None:
-        super().__init__()
-        self.start = nn.Parameter(torch.rand(2, 1, 1, HIDDEN))
-
-    def last(self, features: Tensor, lengths: Tensor) -> Tensor:
-        packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        hidden, cell = self.start.expand(2, 1, features.shape[0], HIDDEN).contiguous()
-        last: Tensor = self.lstm(packed, (hidden, cell))[1][0][-1]
-        return last
-
-
-class ZeroStart(Head):
-    """As tutorials write it; works."""
-
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        zeros = features.new_zeros(1, features.size(0), HIDDEN)
-        packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        logits: Tensor = self.classifier(self.lstm(packed, (zeros, zeros))[1][0][-1])
-        return logits
 
 
 class OnlySorted(Head):
@@ -304,70 +238,3 @@ class MeanOfTheBatch(Head):
         hidden = self.last(features, lengths)
         logits: Tensor = self.classifier(hidden - hidden.mean(dim=0))
         return logits
-
-
-class NoStep(MeanWithoutStep):
-    def initial_state(self, batch: int) -> dict[str, Tensor]:
-        return {"total": torch.zeros(batch, HIDDEN)}
-
-
-class MeanInStep(Head):
-    """The other remedy: the sum and the count are carried."""
-
-    def initial_state(self, batch: int) -> dict[str, Tensor]:
-        sizes = {"hidden": HIDDEN, "cell": HIDDEN, "total": HIDDEN, "count": 1}
-        return {name: self.classifier.weight.new_zeros(batch, size) for name, size in sizes.items()}
-
-    def step(self, features: Tensor, lengths: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        packed, (hidden, cell) = self.lstm(packed, (state["hidden"][None], state["cell"][None]))
-        outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=features.shape[1])
-        total, count = state["total"] + outputs.sum(dim=1), state["count"] + lengths[:, None]
-        after = {"hidden": hidden[0], "cell": cell[0], "total": total, "count": count}
-        return self.classifier(total / count), after
-
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        logits: Tensor = self.step(features, lengths, self.initial_state(features.shape[0]))[0]
-        return logits
-
-
-class StartsFromOnes(MeanInStep):
-    def initial_state(self, batch: int) -> dict[str, Tensor]:
-        return {name: torch.ones_like(values) for name, values in super().initial_state(batch).items()}
-
-
-class BranchingNet(SmallNet):
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = Gate()
-
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.gate(super().forward(images))
-        return features
-
-
-class MapOfMaps(SmallNet):
-    """Features per place, flattened over space only."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps: Tensor = nn.functional.adaptive_avg_pool2d(self.stem(images), 4)
-        places: Tensor = maps.flatten(2)
-        return places
-
-
-class Bessel(nn.Module):
-    """An operation that no exporter knows."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        values: Tensor = torch.special.bessel_j0(features)
-        return values
-
-
-class BesselNet(SmallNet):
-    def __init__(self) -> None:
-        super().__init__()
-        self.bessel = Bessel()
-
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.bessel(super().forward(images))
-        return features
