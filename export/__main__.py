@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import onnxruntime as ort
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
@@ -52,6 +53,7 @@ def model_(
     bento: Annotated[bool, typer.Option("--bento", help="Also put the bundle into BentoML's model store.")] = False,
 ) -> None:
     """Export, prove against PyTorch, and write the bundle. Stops at the first line that fails, with exit code 1."""
+    ort.set_default_logger_severity(4)  # what a broken graph says is in the line that it fails
     try:
         trained = load(source)
         where = clips or trained.clips

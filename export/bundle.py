@@ -168,7 +168,9 @@ def _feature_size(model: VideoModel) -> int:
             ) from error
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
         shape = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
-        raise ExportError(f"the encoder gives {shape} for one frame, not (1, D)")
+        raise ExportError(
+            f"the encoder gives {shape} for one frame, not (1, D); wrap it in models.encoders.ImageEncoder"
+        )
     return int(features.shape[1])
 
 

@@ -68,9 +68,15 @@ class Worst:
             self.value, self.where = value, where
 
 
+def relative_difference(a: NDArray[np.floating], wanted: NDArray[np.floating]) -> float:
+    """Largest absolute difference, as a share of the largest value wanted: features have any scale."""
+    return difference(a, wanted) / max(float(np.abs(wanted).max()), 1e-6)
+
+
 def difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     """Largest absolute difference; infinite where a number is not one, as `max` would lose a NaN."""
     if a.shape != b.shape:
         return math.inf
-    largest = float(np.abs(a.astype(np.float64) - b).max())
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        largest = float(np.abs(a.astype(np.float64) - b).max())
     return largest if math.isfinite(largest) else math.inf

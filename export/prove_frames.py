@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.clips import ProofClip
-from export.proof import Array, Proof, Worst, difference
+from export.proof import Array, Proof, Worst, difference, relative_difference
 from export.reference import Doubles, Reference
 from service.bundle import Runtime
 from service.engine.heads import Head, WindowScorer
@@ -48,9 +48,9 @@ def prove_encoder(encoder: RunEncoder, reference: Reference, proof: Proof) -> No
         frames = random.integers(0, 256, (batch, spec.frame_height, spec.frame_width, 3), np.uint8)
         frames[0] //= 8  # a dark frame among them
         features = encoder(frames)
-        worst.see(difference(features, reference.features(frames)), where)
+        worst.see(relative_difference(features, reference.features(frames)), where)
         for row in range(batch):
-            alone.see(difference(encoder(frames[row : row + 1])[0], features[row]), where)
+            alone.see(relative_difference(encoder(frames[row : row + 1])[0], features[row]), where)
     num_frames = sum(_BATCHES)
     proof.line("encoder features, random frames", worst.value, num_frames, encoder.failure or worst.where)
     proof.line("encoder batch invariance", alone.value, num_frames, encoder.failure or alone.where)
@@ -93,7 +93,7 @@ def prove_clips(head: Head, encoder: RunEncoder, references: Sequence[ClipRefere
                 rows.append(np.repeat(encoder(chunk.frames), chunk.ticks, axis=0))
                 scorer.push(rows[-1])
         features, answer = np.concatenate(rows), scorer.finish()
-        worst["features"].see(difference(features, known.features), name)
+        worst["features"].see(relative_difference(features, known.features), name)
         for window, wanted in zip(answer.windows, known.windows, strict=True):
             scores = head.scores([features[window.start : window.stop]])
             worst["windows"].see(difference(scores[0] if wanted.ndim == 1 else scores, wanted), name)

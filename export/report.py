@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
@@ -48,10 +49,10 @@ def _parts(
     yield Text("measured on: " + ", ".join(f"{kind} {name}" for kind, name in certificate.devices.items()))
     for source in certificate.sources:
         yield Text(f"{source.name}: {source.origin}; licence: {source.licence}")
-    hashes = {name.replace("_onnx", ".onnx").replace("_json", ".json"): value for name, value in certificate.subjects}
+    hashes = {re.sub("_(?=fp16|onnx|json)", ".", name): value for name, value in certificate.subjects}
     for name, value in hashes.items():
         if value:
-            size = certificate.sizes_bytes.get(name.replace("_fp16", ".fp16"))
+            size = certificate.sizes_bytes.get(name)
             yield Text(f"{name}: sha256 {value}" + (f", {size / 1e6:.2f} MB" if size else ""))
 
 
