@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from export.certificate import Graphs, certify, devices, versions
 from export.clips import ProofClip
@@ -27,6 +29,7 @@ from service.bundle import (
     EncoderDocument,
     EncoderReference,
     ModelDocument,
+    StateTensor,
     Subjects,
     canonical_sha256,
     file_sha256,
@@ -63,18 +66,57 @@ def write_bundle(
         raise ExportError(
             "the certificate is proven on real clips, and those of the training are not here: name some with --clips"
         )
+    _well_named(model, options)
     graph = HeadGraph(model.head, _feature_size(model), model.task)
     stage("examining the modules in PyTorch")
     examine(model, graph, Reference(model, graph))
-    there = out.is_dir()
+    made = [path for path in (out, *out.parents) if not path.exists()]
     out.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as folder:
             return _write(model, graph, out, Path(folder), clips, options, report, stage)
     except BaseException:
-        if not there and not any(out.iterdir()):
-            out.rmdir()
+        for path in made:
+            if not any(path.iterdir()):
+                path.rmdir()
         raise
+
+
+def _well_named(model: VideoModel, options: Options) -> None:
+    """What model.json and encoder.json will hold must be valid, before minutes of proof."""
+    blank = "0" * 64
+    try:
+        _model_document(model, options, EncoderReference(name=_encoder_name(model), sha256=blank), blank, ())
+        json.dumps(model.training)
+    except (ValidationError, TypeError, ValueError) as error:
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the model"
+            where = "encoder_name" if first.get("input") == _encoder_name(model) else where
+            raise ExportError(f"{where} {first.get('input')!r} will not do: {first['msg']}") from error
+        raise ExportError(f"training is not plain JSON: {error}") from error
+
+
+def _encoder_name(model: VideoModel) -> str:
+    return f"{model.encoder_name}-{model.spec.frame_width}x{model.spec.frame_height}"
+
+
+def _model_document(
+    model: VideoModel, options: Options, encoder: EncoderReference, head_sha256: str, state: tuple[StateTensor, ...]
+) -> ModelDocument:
+    return ModelDocument(
+        name=model.name,
+        version=options.version,
+        task=model.task,
+        labels=model.labels,
+        encoder=encoder,
+        head_sha256=head_sha256,
+        spec=model.spec,
+        state=state,
+        score=model.score,
+        training=model.training,
+        created=model.created,
+    )
 
 
 def _write(
@@ -98,7 +140,7 @@ def _write(
         paths.encoder_fp16.write_bytes(half_precision(encoder_bytes))
     weights = next((source for source in model.sources if source.name == "encoder weights"), None)
     encoder = EncoderDocument(
-        name=f"{model.encoder_name}-{spec.frame_width}x{spec.frame_height}",
+        name=_encoder_name(model),
         sha256=file_sha256(paths.encoder),
         frame_height=spec.frame_height,
         frame_width=spec.frame_width,
@@ -109,19 +151,8 @@ def _write(
         licence=weights.licence if weights else "not stated",
         fp16_sha256=file_sha256(paths.encoder_fp16) if paths.encoder_fp16 else None,
     )
-    document = ModelDocument(
-        name=model.name,
-        version=options.version,
-        task=model.task,
-        labels=model.labels,
-        encoder=EncoderReference(name=encoder.name, sha256=encoder.sha256),
-        head_sha256=file_sha256(paths.head),
-        spec=spec,
-        state=graph.state,
-        score=model.score,
-        training=model.training,
-        created=model.created,
-    )
+    reference = EncoderReference(name=encoder.name, sha256=encoder.sha256)
+    document = _model_document(model, options, reference, file_sha256(paths.head), graph.state)
     write_document(aside / "model.json", document)
     write_document(aside / "encoder.json", encoder)
     proof = certify(model, document, graph, paths, clips, report, stage)

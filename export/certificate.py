@@ -91,10 +91,13 @@ def devices() -> dict[str, str]:
 
 
 def _prove_structure(graph: HeadGraph, document: ModelDocument, graphs: Graphs, proof: Proof) -> None:
+    half = [("encoder", graphs.encoder_fp16, ENCODER_AXES, 0)] if graphs.encoder_fp16 else []
     for name, path, axes, states in (
         ("encoder", graphs.encoder, ENCODER_AXES, 0),
+        *half,
         ("head", graphs.head, graph.axes, len(document.state)),
     ):
+        proof.precision = "fp16" if path is graphs.encoder_fp16 else "fp32"
         found = faults(onnx.load(path), axes, states)
         proof.line(f"{name} graph, faults", len(found), 1, found[0] if found else "")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import onnx
 import onnx.compose
@@ -18,7 +16,7 @@ from torch import nn
 
 from export.errors import ExportError
 from export.graphs import checked_bytes, finish, strip
-from export.tracing import Exporter, trace
+from export.tracing import Exporter, copied, trace
 
 # Names of the leading, symbolic dimensions of its input and output.
 ENCODER_AXES: dict[str, tuple[str, ...]] = {"frames": ("frames",), "features": ("frames",)}
@@ -32,7 +30,7 @@ def export_encoder(encoder: nn.Module, frame_height: int, frame_width: int, expo
     Raises UnsupportedModule, and ExportError with the exporter's word.
     """
     model = trace(
-        copy.deepcopy(encoder).float().eval(),
+        copied(encoder, "encoder").float(),
         (torch.zeros(2, frame_height, frame_width, 3, dtype=torch.uint8),),
         input_names=["frames"],
         output_names=["features"],
@@ -50,17 +48,34 @@ def half_precision(encoder: bytes) -> bytes:
     Raises ExportError where a weight or an activation is too large.
     """
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(encoder))
-    first = next(node for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul"))
+    first = next((node for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")), None)
+    if first is None:
+        raise ExportError("the encoder has no convolution and no product, so float16 gains nothing: leave --fp16 out")
     cut = onnx.utils.Extractor(model)
     pixels = cut.extract_model(["frames"], [first.input[0]])
     network = cut.extract_model([first.input[0]], ["features"])
+    _stands_alone(network, first)
     _fits_half(model, network)
     half = ir.from_proto(convert_float_to_float16(network, keep_io_types=True, max_finite_val=_LARGEST_HALF))
     half.graph.sort()  # the converter puts its casts last
-    merged = onnx.compose.merge_models(pixels, strip(ir.to_proto(half)), [(first.input[0], first.input[0])])
+    half_proto = onnx.compose.add_prefix(strip(ir.to_proto(half)), "half.", rename_inputs=False, rename_outputs=False)
+    merged = onnx.compose.merge_models(pixels, half_proto, [(first.input[0], first.input[0])])
     merged.graph.name = "encoder"
     merged.producer_name = "reelserve"
     return checked_bytes(strip(merged))
+
+
+def _stands_alone(network: onnx.ModelProto, first: onnx.NodeProto) -> None:
+    """Nothing behind the first convolution may look at what is before it, as a size of `frames`."""
+    known = {first.input[0], ""} | {tensor.name for tensor in network.graph.initializer}
+    known |= {name for node in network.graph.node for name in node.output}
+    for node in network.graph.node:
+        for name in node.input:
+            if name not in known or (name == "frames" != first.input[0]):
+                raise ExportError(
+                    f"{node.name} of the encoder uses {name}, from before {first.name}, where float16 begins: write "
+                    "`flatten(1)` for `view(x.shape[0], -1)`, or export without --fp16"
+                )
 
 
 def _fits_half(model: onnx.ModelProto, network: onnx.ModelProto) -> None:

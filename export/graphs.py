@@ -8,7 +8,10 @@ from collections import Counter
 
 import numpy as np
 import onnx
+import onnx.shape_inference
 from onnx import numpy_helper
+
+from export.errors import ExportError
 
 # ONNX Runtime's CUDA kernels for LSTM and GRU end below opset 22; the encoder's exporter speaks 18 natively.
 OPSET = 18
@@ -55,7 +58,10 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def checked_bytes(model: onnx.ModelProto) -> bytes:
     """Serialise in a fixed order, after ONNX's own full check with shape inference."""
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the graph is not valid ONNX: {str(error).strip().splitlines()[0]}") from error
     serialized: bytes = model.SerializeToString(deterministic=True)
     return serialized
 
@@ -71,7 +77,7 @@ def _rename(graph: onnx.GraphProto) -> None:
     """Nodes after the module that they come from and what they do, values after the node that makes them."""
     kept = {value.name for value in (*graph.input, *graph.output)}
     names: dict[str, str] = {}
-    counts: Counter[str] = Counter()
+    counts = Counter(kept)
 
     def unique(name: str) -> str:
         counts[name] += 1

@@ -9,7 +9,6 @@ that it can't be streamed.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from export.errors import UnsupportedModule
 from export.graphs import finish
 from export.recurrent import Carried, exchange, padded_for_packed, recurrent_modules
-from export.tracing import trace
+from export.tracing import copied, trace
 from service.bundle import StateTensor, Task
 
 
@@ -78,8 +77,20 @@ class HeadGraph:
         return names
 
     def _own_state(self) -> tuple[StateTensor, ...]:
-        given: dict[str, Tensor] = self.module.initial_state(1)  # type: ignore[operator]
         said = f"the head ({type(self.module).__name__})"
+        given = self.module.initial_state(1) if callable(self.module.initial_state) else None
+        taken = {"features", "lengths", "outputs"}
+        if (
+            not isinstance(given, dict)
+            or not all(isinstance(values, Tensor) for values in given.values())
+            or taken & ({*given} | {f"{name}_out" for name in given})
+            or {*given} & {f"{name}_out" for name in given}
+        ):
+            raise UnsupportedModule(
+                said,
+                "its `initial_state(batch)` is not a method that gives tensors by name",
+                "return a dict of zeros (batch, size), by other names than features, lengths and outputs, or {}",
+            )
         if given and not self.has_step:
             raise UnsupportedModule(
                 said,
@@ -101,7 +112,7 @@ class _Traced(nn.Module):
 
     def __init__(self, graph: HeadGraph) -> None:
         super().__init__()
-        self.head = copy.deepcopy(graph.module).float().eval()
+        self.head = copied(graph.module, "head").float()
         self._own_step = graph.has_step
         self._names = tuple(tensor.name for tensor in graph.state)
         states = graph.recurrent_states()

@@ -64,13 +64,14 @@ class Worst:
     where: str = ""
 
     def see(self, value: float, where: str) -> None:
-        if value > self.value:
+        if not value <= self.value:  # also where it is not a number
             self.value, self.where = value, where
 
 
-def relative_difference(a: NDArray[np.floating], wanted: NDArray[np.floating]) -> float:
-    """Largest absolute difference, as a share of the largest value wanted: features have any scale."""
-    return difference(a, wanted) / max(float(np.abs(wanted).max()), 1e-6)
+def relative_difference(a: NDArray[np.floating], wanted: NDArray[np.floating], at_least: float = 1.0) -> float:
+    """Largest absolute difference, as a share of the largest value wanted (or of `at_least`, where that is larger)."""
+    largest = difference(a, wanted)
+    return largest / max(float(np.abs(wanted).max()), at_least) if math.isfinite(largest) else largest
 
 
 def difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:

@@ -199,8 +199,10 @@ def exchange(head: nn.Module, state_names: dict[str, tuple[tuple[str, ...], ...]
     twins = []
     for path, module in recurrent_modules(head).items():
         twin = OnnxRecurrent(_said(path, module), module, state_names.get(path, ()))
-        parent, _, name = path.rpartition(".")
-        setattr(head.get_submodule(parent), name, twin)
+        for name, part in list(head.named_modules(remove_duplicate=False)):
+            if part is module:  # also where it goes by a second name
+                parent, _, attribute = name.rpartition(".")
+                setattr(head.get_submodule(parent), attribute, twin)
         twins.append(twin)
     return twins
 

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from export.errors import ExportError, UnsupportedModule
 from export.head import HeadGraph
 from export.source import VideoModel
-from export.tracing import open_modules
+from export.tracing import copied, open_modules
 from service.video.windows import Window, cover
 
 Doubles = NDArray[np.float64]
@@ -27,8 +27,8 @@ class Reference:
 
     def __init__(self, model: VideoModel, graph: HeadGraph) -> None:
         self.model = model
-        self.encoder = copy.deepcopy(model.encoder).double().eval()
-        self._head = copy.deepcopy(graph.module).double().eval()
+        self.encoder = copied(model.encoder, "encoder").double()
+        self._head = copied(graph.module, "head").double()
         self._graph = graph
 
     def features(self, frames: NDArray[np.uint8]) -> Doubles:
@@ -119,6 +119,8 @@ def examine(model: VideoModel, graph: HeadGraph, reference: Reference) -> None:
             )
         _independent(reference._head, "head", (clips, lengths), outputs)
         _reads_no_padding(reference._head, model, clips)
+        if graph.has_step:
+            _steps_as_forward(reference._head, model, clips)
 
 
 def _run(module: nn.Module, what: str, *inputs: Tensor) -> Tensor:
@@ -148,6 +150,8 @@ def _run(module: nn.Module, what: str, *inputs: Tensor) -> Tensor:
             f"the {what} returns a {type(outputs).__name__}, not a tensor; return the "
             + ("logits alone: a state goes through `step`" if what == "head" else "features alone")
         )
+    if not torch.isfinite(outputs).all():
+        raise ExportError(f"the {what} gives numbers that are not finite for ordinary input; look at its weights")
     return outputs
 
 
@@ -188,6 +192,21 @@ def _independent(module: nn.Module, what: str, inputs: tuple[Tensor, ...], toget
             continue
         parted = _parted(_seen(module, alone_inputs), seen, functools.partial(_same_row, row=row))
         raise UnsupportedModule(parted or f"the {what}'s own forward ({type(module).__name__})", fault, remedy)
+
+
+def _steps_as_forward(head: nn.Module, model: VideoModel, clips: Tensor) -> None:
+    """What is exported is `step`; what was trained is `forward`."""
+    for lengths in (torch.tensor([6, 6, 6]), torch.tensor([2, 6, 4])):
+        outputs = _run(head, "head", clips, lengths)
+        stepped, _ = head.step(clips, lengths, head.initial_state(len(clips)))  # type: ignore[operator]
+        for row, length in enumerate(lengths.tolist()):
+            held = slice(None) if model.task == "clip" else slice(length)
+            if not _close(stepped[row][held], outputs[row][held]):
+                raise UnsupportedModule(
+                    f"the head ({type(head).__name__})",
+                    "its `step` from `initial_state` gives another answer than its `forward`",
+                    "let `forward` call `step`, as models.heads.SequenceHead does",
+                )
 
 
 def _reads_no_padding(head: nn.Module, model: VideoModel, clips: Tensor) -> None:

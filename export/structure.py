@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import onnx
 from export.graphs import OPSETS, RECURRENT
 
 _LOOPS = frozenset({"Loop", "Scan", "If"})
+# The name of a Python file; `neck.pyramid.weight` is none.
+_SOURCE_FILE = re.compile(rb"\.py(?![A-Za-z0-9_.])")
 _RANDOM = frozenset({"Dropout", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli"})
 
 
@@ -104,10 +108,20 @@ def ancestors(graph: onnx.GraphProto, name: str) -> set[str]:
 
 def _trace_faults(model: onnx.ModelProto) -> Iterator[str]:
     content = _without_weights(model).SerializeToString()
-    for trace in ("site-packages", ".py", str(Path.cwd()), str(Path.home()) + "/", f"/{getpass.getuser()}/"):
+    for trace in ("site-packages", *_own_paths()):
         if len(trace) > 2 and trace.encode() in content:
             yield f"a trace of this machine is inside: {trace}"
             return
+    if _SOURCE_FILE.search(content):
+        yield "a trace of this machine is inside: .py"
+
+
+def _own_paths() -> Iterator[str]:
+    yield str(Path.cwd())
+    with contextlib.suppress(RuntimeError):  # no home
+        yield str(Path.home()) + "/"
+    with contextlib.suppress(KeyError, OSError):  # a user id without a name, as in containers
+        yield f"/{getpass.getuser()}/"
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

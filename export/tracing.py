@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import io
 import logging
@@ -23,6 +24,7 @@ import torch
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 from export.errors import ExportError, UnsupportedModule
@@ -112,6 +114,28 @@ def _torchscript(
     onnxscript.optimizer.optimize_ir(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     return ir.to_proto(model)
+
+
+def copied(module: nn.Module, what: str) -> nn.Module:
+    """A copy in eval mode, its parametrizations (weight_norm, spectral_norm) turned into plain weights."""
+    try:
+        twin = copy.deepcopy(module).eval()
+    except RuntimeError as error:
+        raise UnsupportedModule(
+            f"the {what} ({type(module).__name__})",
+            f"it can't be copied: {str(error).splitlines()[0]}",
+            "call torch.nn.utils.remove_weight_norm before, or use torch.nn.utils.parametrizations.weight_norm",
+        ) from error
+    for part in list(twin.modules()):
+        if parametrize.is_parametrized(part):
+            # By hand: torch's remove_parametrizations changes the class, which the original shares.
+            names = list(part.parametrizations)  # type: ignore[arg-type]
+            weights = {name: getattr(part, name).detach() for name in names}
+            part.__class__ = parametrize.type_before_parametrizations(part)
+            del part.parametrizations
+            for name, values in weights.items():
+                part.register_parameter(name, nn.Parameter(values))
+    return twin
 
 
 @contextlib.contextmanager
@@ -254,7 +278,7 @@ def _explained(
         return UnsupportedModule(
             module,
             f"its control flow depends on the data (an `if`, a loop or an `.item()` on a tensor's values){line}",
-            "compute for all frames and choose with torch.where or a mask",
+            "compute for all frames and choose with torch.where or a mask; `lengths.cpu()` for `lengths.tolist()`",
         )
     if "specialized" in text or "ConstraintViolation" in text or "Constraints violated" in text:
         named = re.findall(r"violated \(([\w, ]+)\)", text)
