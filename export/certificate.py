@@ -65,13 +65,14 @@ def certify(
         prove_head(RunHead(head, document), reference, graph.feature_size, proof)
         prove_encoder(encoder, reference, proof)
         prove_clips(Head(head, document), encoder, references, proof)
-        _prove_placement(graphs, document, graph, proof)
+        _prove_placement({"encoder": graphs.encoder, "head": graphs.head}, document, graph, proof)
         if graphs.encoder_fp16 is not None:
             proof.precision = "fp16"
             stage(f"{proof.runtime}: encoder in float16")
             half = RunEncoder(graphs.encoder_fp16, proof.runtime)
             prove_encoder(half, reference, proof)
             prove_clips(Head(head, document), half, references, proof)
+            _prove_placement({"encoder.fp16": graphs.encoder_fp16}, document, graph, proof)
     return proof
 
 
@@ -102,15 +103,14 @@ def _prove_structure(graph: HeadGraph, document: ModelDocument, graphs: Graphs, 
         proof.line(f"{name} graph, faults", len(found), 1, found[0] if found else "")
 
 
-def _prove_placement(graphs: Graphs, document: ModelDocument, graph: HeadGraph, proof: Proof) -> None:
+def _prove_placement(paths: dict[str, Path], document: ModelDocument, graph: HeadGraph, proof: Proof) -> None:
     spec = document.spec
-    frames = np.zeros((2, spec.frame_height, spec.frame_width, 3), np.uint8)
-    feeds = {"features": np.zeros((2, 3, graph.feature_size), np.float32), "lengths": np.array([3, 2])}
-    feeds |= {state.name: np.zeros((2, state.size), np.float32) for state in document.state}
-    lines = [
-        *placement(graphs.encoder, "encoder", proof.runtime, {"frames": frames}),
-        *placement(graphs.head, "head", proof.runtime, feeds),
-    ]
+    frames = {"frames": np.zeros((2, spec.frame_height, spec.frame_width, 3), np.uint8)}
+    clips = {"features": np.zeros((2, 3, graph.feature_size), np.float32), "lengths": np.array([3, 2])}
+    clips |= {state.name: np.zeros((2, state.size), np.float32) for state in document.state}
+    lines = []
+    for name, path in paths.items():
+        lines += placement(path, name, proof.runtime, clips if name == "head" else frames)
     proof.placement += lines
     wrong = misplaced(lines)
     said = f"{wrong[0].op_type} of the {wrong[0].graph} on {wrong[0].provider}" if wrong else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -268,8 +268,3 @@ def _same_row(alone: Tensor, together: Tensor, row: int) -> bool:
             if part is not None and part.shape == alone.shape:
                 return _close(alone, part)
     return True
-
-
-def features_of(reference: Reference, frames: Sequence[NDArray[np.uint8]]) -> Doubles:
-    """(N, D) of batches of frames."""
-    return np.concatenate([reference.features(batch) for batch in frames])

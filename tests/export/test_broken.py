@@ -129,6 +129,7 @@ def test_an_unbroken_export_passes_every_line(clips: list[ProofClip], tmp_path: 
     write_bundle(video_model(head), tmp_path, clips, Options(fp16=True), rows.append)
     assert {broken.line for broken in BROKEN.values()} <= {row.check for row in rows if row.passed}
     assert {row.precision for row in rows} == {"fp32", "fp16"}
+    assert {"encoder graph, faults", "nodes misplaced"} <= {row.check for row in rows if row.precision == "fp16"}
 
 
 def test_an_encoder_that_drifts_in_fp16_is_caught(clips: list[ProofClip], tmp_path: Path) -> None:
