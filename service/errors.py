@@ -20,16 +20,21 @@ ReelserveError 500 internal
 │   ├── SizeChanged         422 size_changed
 │   ├── TooShort            422 too_short
 │   ├── TooLong             413 too_long
+│   ├── TooLongForOnline    413 too_long_for_online
 │   ├── TooManyPixels       413 too_many_pixels
 │   ├── TooManyFrames       413 too_many_frames
 │   ├── DecodeTimeout       422 decode_timeout
 │   ├── DecodeMemory        422 decode_memory
 │   └── DecoderCrashed      422 decoder_crashed
+├── Busy                    429 busy
 ├── Cancelled               499 cancelled
+├── EngineFailed            500 engine_failed
 ├── NotReady                503 not_ready
 ├── Overloaded              503 overloaded
 ├── DecoderLost             503 decoder_lost
+├── EngineLost              503 engine_lost
 ├── SpoolFull               503 spool_full
+├── DeadlineExceeded        504 deadline_exceeded
 ├── DiskFull                507 disk_full
 └── BundleError             500 bad_bundle
 
@@ -48,13 +53,17 @@ class ReelserveError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
 
-    def __init__(self, detail: str, *, value: object = None, limit: object = None) -> None:
+    def __init__(
+        self, detail: str, *, value: object = None, limit: object = None, retry_after_seconds: int | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.value = value
         self.limit = limit
+        if retry_after_seconds is not None:  # where the real drain rate is known
+            self.retry_after_seconds = retry_after_seconds
 
 
 class RequestError(ReelserveError):
@@ -203,6 +212,14 @@ class TooLong(VideoError):
     title = "Video too long"
 
 
+class TooLongForOnline(VideoError):
+    """Alone on an idle machine it would take longer than the request's deadline: a job has none."""
+
+    status = 413
+    code = "too_long_for_online"
+    title = "Too long for an online answer"
+
+
 class TooManyPixels(VideoError):
     """A frame has more pixels than `max_frame_pixels`."""
 
@@ -240,12 +257,28 @@ class DecoderCrashed(VideoError):
     title = "Decoder crashed"
 
 
+class Busy(ReelserveError):
+    """The work that waits would make this request miss its deadline: it is refused before it costs anything."""
+
+    status = 429
+    code = "busy"
+    title = "Busy"
+    retry_after_seconds = 2
+
+
 class Cancelled(ReelserveError):
     """The client went away, or the service stops; nobody reads this (499 as nginx has it)."""
 
     status = 499
     code = "cancelled"
     title = "Cancelled"
+
+
+class EngineFailed(ReelserveError):
+    """The runtime failed on this clip, alone and twice; its neighbours were answered."""
+
+    code = "engine_failed"
+    title = "Engine failed"
 
 
 class NotReady(ReelserveError):
@@ -275,6 +308,15 @@ class DecoderLost(ReelserveError):
     retry_after_seconds = 5
 
 
+class EngineLost(ReelserveError):
+    """The device is in an error that only a new process mends (a sticky CUDA error); this one ends."""
+
+    status = 503
+    code = "engine_lost"
+    title = "Engine lost"
+    retry_after_seconds = 10
+
+
 class SpoolFull(ReelserveError):
     """Uploads in flight fill `spool_quota_bytes`."""
 
@@ -282,6 +324,14 @@ class SpoolFull(ReelserveError):
     code = "spool_full"
     title = "Spool full"
     retry_after_seconds = 5
+
+
+class DeadlineExceeded(ReelserveError):
+    """The request's deadline passed before its answer was ready."""
+
+    status = 504
+    code = "deadline_exceeded"
+    title = "Deadline exceeded"
 
 
 class DiskFull(ReelserveError):

@@ -42,11 +42,13 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
         400: "no_file, empty_file, malformed_upload, bad_parameter",
         404: "unknown_model, model_refused",
         408: "upload_timeout",
-        413: "too_large, too_long, too_many_pixels, too_many_frames",
+        413: "too_large, too_long, too_long_for_online, too_many_pixels, too_many_frames",
         415: "unsupported_media_type, codec_not_supported",
         422: "not_a_video, no_video_stream, no_decodable_frame, corrupt_video, size_changed, too_short, "
         "decode_timeout, decode_memory, decoder_crashed",
-        503: "not_ready, overloaded, spool_full, decoder_lost",
+        429: "busy",
+        503: "not_ready, overloaded, spool_full, decoder_lost, engine_lost",
+        504: "deadline_exceeded",
         507: "disk_full",
     }.items()
 }
