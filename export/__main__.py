@@ -19,6 +19,7 @@ from export.tracing import Exporter
 from models.checkpoint import CheckpointError
 from models.dataset import DatasetError
 from service.bundle import CertificateDocument, CertificateRow, EncoderDocument, ModelDocument, read_document
+from service.engine.openvino_runtime import absent
 from service.errors import ReelserveError
 
 console = Console()
@@ -49,6 +50,10 @@ def model_(
     max_clips: Annotated[int, typer.Option(min=1, help="Prove on this many, evenly spread.")] = 24,
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
     fp16: Annotated[bool, typer.Option("--fp16", help="Also write a float16 encoder, for GPUs.")] = False,
+    openvino: Annotated[
+        bool | None,
+        typer.Option("--openvino/--no-openvino", help="Prove it on OpenVINO too; default: where installed."),
+    ] = None,
     exporter: Annotated[Exporter, typer.Option(help="PyTorch's exporter for the encoder.")] = "dynamo",
     bento: Annotated[bool, typer.Option("--bento", help="Also put the bundle into BentoML's model store.")] = False,
 ) -> None:
@@ -59,7 +64,8 @@ def model_(
         where = clips or trained.clips
         found = find_clips(where, max_clips) if where is not None and where.exists() else []
         with console.status(trained.name) as status:
-            folder = write_bundle(trained, out, found, Options(version, fp16, exporter), _report, status.update)
+            options = Options(version, fp16, exporter, absent() == "" if openvino is None else openvino)
+            folder = write_bundle(trained, out, found, options, _report, status.update)
         show(folder)
         console.print(f"bundle: {folder}", soft_wrap=True)
         if bento:

@@ -41,11 +41,12 @@ _HEAD_EXPORTER = f"{EXPORTERS['dynamo']}, recurrent layers as torch.onnx.ops.sym
 
 @dataclass(frozen=True)
 class Options:
-    """How to export. fp16: also an encoder for GPUs; exporter: of the encoder."""
+    """How to export. fp16: also an encoder for GPUs; exporter: of the encoder; openvino: prove it there as well."""
 
     version: str = "1"
     fp16: bool = False
     exporter: Exporter = "dynamo"
+    openvino: bool = False
 
 
 def write_bundle(
@@ -155,7 +156,7 @@ def _write(
     document = _model_document(model, options, reference, file_sha256(paths.head), graph.state)
     write_document(aside / "model.json", document)
     write_document(aside / "encoder.json", encoder)
-    proof = certify(model, document, graph, paths, clips, report, stage)
+    proof = certify(model, document, encoder, graph, paths, clips, report, stage, openvino=options.openvino)
     write_document(aside / "certificate.json", _certificate(model, encoder, document, proof, aside, options))
     encoder_files = [path.name for path in (paths.encoder, paths.encoder_fp16) if path]
     _place_encoder(aside, out / "encoders" / encoder.name, (*encoder_files, "encoder.json"))
@@ -174,7 +175,7 @@ def _certificate(
             encoder_json=canonical_sha256(aside / "encoder.json"),
             encoder_fp16_onnx=encoder.fp16_sha256,
         ),
-        versions=versions(),
+        versions=versions(*(["openvino"] if options.openvino else [])),
         exporters={"encoder": EXPORTERS[options.exporter], "head": _HEAD_EXPORTER},
         opset=OPSET,
         devices=devices(),
@@ -183,6 +184,7 @@ def _certificate(
         placement=tuple(proof.placement),
         sizes_bytes={path.name: path.stat().st_size for path in sorted(aside.glob("*.onnx"))},
         sources=model.sources,
+        left_out=tuple(proof.left_out),
     )
 
 

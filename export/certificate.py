@@ -15,14 +15,14 @@ import torch
 from export.clips import ProofClip
 from export.encoder import ENCODER_AXES
 from export.head import HeadGraph
-from export.placement import misplaced, placement, runtimes_here
+from export.placement import misplaced, openvino_placement, placement, runtimes_here
 from export.proof import Proof, Report, Stage
 from export.prove_frames import RunEncoder, prove_clips, prove_encoder, reference_of
 from export.prove_head import RunHead, prove_head
 from export.reference import Reference
 from export.source import VideoModel
 from export.structure import faults
-from service.bundle import ModelDocument
+from service.bundle import EncoderDocument, ModelDocument, Placement, head_runtime
 from service.engine.heads import Head
 from service.engine.sessions import open_session
 
@@ -41,15 +41,19 @@ class Graphs:
 def certify(
     model: VideoModel,
     document: ModelDocument,
+    encoder: EncoderDocument,
     graph: HeadGraph,
     graphs: Graphs,
     clips: Sequence[ProofClip],
     report: Report = lambda row: None,
     stage: Stage = lambda text: None,
+    *,
+    openvino: bool = False,
 ) -> Proof:
     """Prove every line. Takes minutes. Raises CheckFailed.
 
-    `report` hears of each line as it is done, `stage` of what is being worked on.
+    `report` hears of each line as it is done, `stage` of what is being worked on. openvino: also try OpenVINO, and
+    leave it out where a line fails there.
     """
     proof, reference = Proof(report), Reference(model, graph)
     _prove_structure(graph, document, graphs, proof)
@@ -57,28 +61,32 @@ def certify(
     for number, clip in enumerate(clips, start=1):
         stage(f"PyTorch in float64 on clip {number} of {len(clips)}")
         references.append(reference_of(clip, reference))
+
+    def prove_pair(proof: Proof) -> None:
+        stage(f"{proof.runtime}: encoder in {proof.precision}, {len(clips)} clips")
+        run = RunEncoder(graphs.encoder, encoder, proof.runtime, proof.precision)
+        prove_encoder(run, reference, proof)
+        head = Head(open_session(graphs.head, head_runtime(proof.runtime)), document)
+        prove_clips(head, run, references, proof)
+        _prove_placement(_placed(graphs, document, graph, proof), proof)
+
     for proof.runtime in runtimes_here(graphs.head):
         proof.precision = "fp32"
-        stage(f"{proof.runtime}: head over the grid, encoder, {len(clips)} clips")
-        head = open_session(graphs.head, proof.runtime)
-        encoder = RunEncoder(graphs.encoder, proof.runtime)
-        prove_head(RunHead(head, document), reference, graph.feature_size, proof)
-        prove_encoder(encoder, reference, proof)
-        prove_clips(Head(head, document), encoder, references, proof)
-        _prove_placement({"encoder": graphs.encoder, "head": graphs.head}, document, graph, proof)
+        stage(f"{proof.runtime}: head over the grid")
+        prove_head(RunHead(open_session(graphs.head, proof.runtime), document), reference, graph.feature_size, proof)
+        prove_pair(proof)
         if graphs.encoder_fp16 is not None:
             proof.precision = "fp16"
-            stage(f"{proof.runtime}: encoder in float16")
-            half = RunEncoder(graphs.encoder_fp16, proof.runtime)
-            prove_encoder(half, reference, proof)
-            prove_clips(Head(head, document), half, references, proof)
-            _prove_placement({"encoder.fp16": graphs.encoder_fp16}, document, graph, proof)
+            prove_pair(proof)
+    if openvino:
+        proof.attempt("openvino-cpu", "fp32", prove_pair)
+        proof.attempt("openvino-cpu", "bf16", prove_pair)
     return proof
 
 
-def versions() -> dict[str, str]:
-    """Of what made and what proved the bundle."""
-    return {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS}
+def versions(*more: str) -> dict[str, str]:
+    """Of what made and what proved the bundle; `more`: packages that not every bundle meets."""
+    return {"python": platform.python_version()} | {name: version(name) for name in (*_VERSIONS, *more)}
 
 
 def devices() -> dict[str, str]:
@@ -103,15 +111,22 @@ def _prove_structure(graph: HeadGraph, document: ModelDocument, graphs: Graphs, 
         proof.line(f"{name} graph, faults", len(found), 1, found[0] if found else "")
 
 
-def _prove_placement(paths: dict[str, Path], document: ModelDocument, graph: HeadGraph, proof: Proof) -> None:
+def _placed(graphs: Graphs, document: ModelDocument, graph: HeadGraph, proof: Proof) -> list[Placement]:
+    """Where the nodes of a runtime's and precision's graphs are; the head's with those of the encoder in fp32."""
+    if proof.runtime == "openvino-cpu":
+        return openvino_placement(graphs.encoder, "encoder", proof.precision)
     spec = document.spec
     frames = {"frames": np.zeros((2, spec.frame_height, spec.frame_width, 3), np.uint8)}
+    if proof.precision == "fp16" and graphs.encoder_fp16 is not None:
+        return placement(graphs.encoder_fp16, "encoder.fp16", proof.runtime, frames)
     clips = {"features": np.zeros((2, 3, graph.feature_size), np.float32), "lengths": np.array([3, 2])}
     clips |= {state.name: np.zeros((2, state.size), np.float32) for state in document.state}
-    lines = []
-    for name, path in paths.items():
-        lines += placement(path, name, proof.runtime, clips if name == "head" else frames)
+    encoder = placement(graphs.encoder, "encoder", proof.runtime, frames)
+    return encoder + placement(graphs.head, "head", proof.runtime, clips)
+
+
+def _prove_placement(lines: list[Placement], proof: Proof) -> None:
     proof.placement += lines
-    wrong = misplaced(lines)
+    wrong = misplaced(lines, proof.precision)
     said = f"{wrong[0].op_type} of the {wrong[0].graph} on {wrong[0].provider}" if wrong else ""
     proof.line("nodes misplaced", sum(line.nodes for line in wrong), sum(line.nodes for line in lines), said)

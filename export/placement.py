@@ -1,4 +1,4 @@
-"""Where each Conv and RNN node really runs, read from ONNX Runtime's own profile."""
+"""Where each Conv and RNN node really runs, read from ONNX Runtime's own profile or OpenVINO's compiled graph."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ import onnx
 import onnxruntime as ort
 
 from export.graphs import RECURRENT
-from service.bundle import Placement, Runtime
+from service.bundle import Placement, Precision, Runtime
+from service.engine.openvino_runtime import compile_encoder
 from service.engine.sessions import open_session, provider_of
 from service.errors import NotReady
 
 _RUNTIMES: tuple[Runtime, ...] = ("onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt")
+_OPENVINO_KINDS = {"Convolution": "Conv", "FullyConnected": "MatMul", "MatMul": "MatMul"}
+_OPENVINO_PRECISIONS = {"f32": "fp32"}
 
 
 def runtimes_here(path: Path) -> list[Runtime]:
-    """The runtimes on which this machine can run a graph; the CPU always."""
+    """ONNX Runtime's runtimes on which this machine can run a graph; the CPU always."""
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     found: list[Runtime] = []
@@ -66,6 +69,20 @@ def placement(path: Path, name: str, runtime: Runtime, feeds: dict[str, Any]) ->
     ]
 
 
+def openvino_placement(path: Path, name: str, precision: Precision) -> list[Placement]:
+    """One line for each kind of Conv and MatMul node of the graph `name` and the precision it is compiled to."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for node in compile_encoder(path, precision, 1).get_runtime_model().get_ops():
+        info = node.get_rt_info()
+        if kind := _OPENVINO_KINDS.get(info["layerType"].astype(str)):
+            computed = info["runtimePrecision"].astype(str)
+            counts[kind, _openvino_provider(_OPENVINO_PRECISIONS.get(computed, computed))] += 1
+    return [
+        Placement(graph=name, op_type=kind, nodes=count, runtime="openvino-cpu", provider=provider)
+        for (kind, provider), count in sorted(counts.items())
+    ]
+
+
 def by_design(node: onnx.NodeProto, runtime: Runtime) -> str:
     """Why a node may run elsewhere than on the runtime's own provider; empty where it may not.
 
@@ -85,9 +102,17 @@ def by_design(node: onnx.NodeProto, runtime: Runtime) -> str:
     return ""
 
 
-def misplaced(lines: list[Placement]) -> list[Placement]:
-    """Nodes that run on another provider than they should."""
-    return [line for line in lines if line.provider != provider_of(line.runtime) and not line.expected]
+def misplaced(lines: list[Placement], precision: Precision = "fp32") -> list[Placement]:
+    """Nodes that run on another provider than they should, or in OpenVINO in another precision than asked for."""
+    return [line for line in lines if line.provider != _own_provider(line.runtime, precision) and not line.expected]
+
+
+def _own_provider(runtime: Runtime, precision: Precision) -> str:
+    return _openvino_provider(precision) if runtime == "openvino-cpu" else provider_of(runtime)
+
+
+def _openvino_provider(precision: str) -> str:
+    return f"OpenVINO's CPU plugin in {precision}"
 
 
 def _kind(op_type: str) -> str:

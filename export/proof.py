@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from export.errors import CheckFailed
 from export.tolerances import tolerance_of
-from service.bundle import CertificateRow, Placement, Precision, Runtime
+from service.bundle import GPU_RUNTIMES, CertificateRow, Placement, Precision, Runtime
 
 Array = NDArray[np.float32]
 Report = Callable[[CertificateRow], None]
@@ -28,11 +28,12 @@ class Proof:
     precision: Precision = "fp32"
     rows: list[CertificateRow] = field(default_factory=list)
     placement: list[Placement] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def measured_on(self) -> Literal["cpu", "gpu"]:
         """The kind of device that computes."""
-        return "cpu" if self.runtime == "onnxruntime-cpu" else "gpu"
+        return "gpu" if self.runtime in GPU_RUNTIMES else "cpu"
 
     def line(self, check: str, measured: float, cases: int, detail: str = "") -> None:
         """Hold a figure against its limit. Raises CheckFailed, with the remedy."""
@@ -54,6 +55,17 @@ class Proof:
         self.report(row)
         if not row.passed:
             raise CheckFailed(f"{row}; {tolerance.remedy}")
+
+    def attempt(self, runtime: Runtime, precision: Precision, prove: Callable[[Proof], None]) -> None:
+        """Prove a pair that the bundle is good without: all its lines are kept, or one that says why it is left out."""
+        proof = Proof(self.report, runtime, precision)
+        try:
+            prove(proof)
+        except (CheckFailed, RuntimeError) as error:  # the second is how OpenVINO refuses a graph
+            self.left_out.append(f"{runtime}, {precision}: {str(error).strip().splitlines()[0][:300]}")
+        else:
+            self.rows += proof.rows
+            self.placement += proof.placement
 
 
 @dataclass

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from export.clips import ProofClip
 from export.proof import Array, Proof, Worst, difference, relative_difference
 from export.reference import Doubles, Reference
-from service.bundle import Runtime
-from service.engine.heads import Head, WindowScorer
-from service.engine.sessions import open_session
+from service.bundle import EncoderDocument, Precision, Runtime
+from service.engine.heads import Head
+from service.engine.scorer import WindowScorer
+from service.engine.sessions import open_encoders
 from service.video.decode import ClipReader
 
 _BATCHES = (1, 2, 7, 32)
@@ -25,19 +26,21 @@ _TIE = 1e-6  # float32's sigmoid reaches 1.0 where float64's does not
 
 
 class RunEncoder:
-    """encoder.onnx: frames → features."""
+    """The encoder as it is served, on one thread: frames (N, H, W, 3), N at most 32, → features."""
 
-    def __init__(self, path: Path, runtime: Runtime) -> None:
-        self._session = open_session(path, runtime)
+    def __init__(self, path: Path, document: EncoderDocument, runtime: Runtime, precision: Precision) -> None:
+        [self._encoder] = open_encoders(
+            path, document, runtime, precision, count=1, max_batch_frames=max(*_BATCHES, _CHUNK_FRAMES)
+        )
         self.failure = ""
 
     def __call__(self, frames: NDArray[np.uint8]) -> Array:
+        self._encoder.buffer[: len(frames)] = frames
         try:
-            features: Array = self._session.run(["features"], {"frames": frames})[0]
-        except Exception as error:  # noqa: BLE001  (ONNX Runtime has no error class of its own)
-            self.failure = str(error).splitlines()[0][:200]
+            return self._encoder.run(len(frames))
+        except Exception as error:  # noqa: BLE001  (a runtime has no error class of its own)
+            self.failure = " ".join(str(error).split())[:200]
             return np.full((len(frames), 1), np.inf, np.float32)
-        return features
 
 
 def prove_encoder(encoder: RunEncoder, reference: Reference, proof: Proof) -> None:
@@ -84,7 +87,7 @@ def reference_of(clip: ProofClip, reference: Reference) -> ClipReference:
 
 
 def prove_clips(head: Head, encoder: RunEncoder, references: Sequence[ClipReference], proof: Proof) -> None:
-    """From the file to the score: the serving path on ONNX Runtime against PyTorch."""
+    """From the file to the score: the serving path against PyTorch."""
     worst = {name: Worst() for name in ("features", "windows", "scores", "mixed")}
     agreed, labelled, right, wanted_right, num_windows = 0, 0, 0, 0, 0
     alone: list[Array] = []

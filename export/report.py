@@ -43,6 +43,8 @@ def _parts(
     for line in certificate.placement:
         reason = f", expected: {line.expected}" if line.expected else ""
         yield Text(f"{line.runtime}: {line.nodes} {line.op_type} of the {line.graph} on {line.provider}{reason}")
+    for pair in certificate.left_out:
+        yield Text.assemble(("left out ", "yellow"), pair)
     for name, exporter in certificate.exporters.items():
         yield Text(f"{name} written by {exporter}")
     yield Text("versions: " + ", ".join(f"{name} {number}" for name, number in certificate.versions.items()))

@@ -10,10 +10,13 @@ ROOT = Path(__file__).resolve().parent.parent
 EXTRAS: dict[str, tuple[str, ...]] = {
     "serve-cpu": ("cpu",),
     "serve-gpu": ("gpu",),
+    "serve-openvino": ("cpu", "openvino"),
     "train": ("cpu", "train"),
     "dev": ("cpu", "train", "dev", "bench"),
     "bench": ("cpu", "bench"),
 }
+# Peers that tests/bench measures against, each in an environment of its own; what they share with us in our versions.
+PEERS = ("bentoml", "litserve", "fastapi")
 
 
 def compile_lock(name: str, source: list[str]) -> None:
@@ -30,3 +33,5 @@ if __name__ == "__main__":
     compile_lock("boot", ["requirements/boot.in"])
     for lock_name, extras in EXTRAS.items():
         compile_lock(lock_name, ["pyproject.toml", *(part for extra in extras for part in ("--extra", extra))])
+    for peer in PEERS:
+        compile_lock(f"bench-{peer}", [f"requirements/bench-{peer}.in", "--constraint", "requirements/dev.txt"])

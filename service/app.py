@@ -92,8 +92,8 @@ class VideoService:
         """For BentoML's own client. Over HTTP, `OwnPaths` gives this path to the streaming route of `/v1/predict`."""
         serving = HTTP_APP.state.serving
         clip = ClipRequest(video, await asyncio.to_thread(file_sha256, video))
-        prediction = await asyncio.get_running_loop().run_in_executor(
-            serving.pool, serving.predict, clip, serving.model(None)
+        [prediction] = await asyncio.get_running_loop().run_in_executor(
+            serving.pool, serving.predict, clip, [serving.model(None)]
         )
         answer: dict[str, Any] = prediction.model_dump(mode="json")
         return answer

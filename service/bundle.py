@@ -19,10 +19,39 @@ from service.video.spec import ClipSpec
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 
-Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt"]
+Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino-cpu"]
 Precision = Literal["fp32", "fp16", "bf16"]
+# What a runtime computes in. ONNX Runtime's CPU kernels are fp32, with casts around them for anything else, and ONNX's
+# Conv takes no bf16; OpenVINO computes an fp32 graph in bf16 where the CPU can, and in no fp16 on x86.
+PRECISIONS: dict[Runtime, tuple[Precision, ...]] = {
+    "onnxruntime-cpu": ("fp32",),
+    "onnxruntime-cuda": ("fp32", "fp16"),
+    "onnxruntime-tensorrt": ("fp32", "fp16"),
+    "openvino-cpu": ("fp32", "bf16"),
+}
+GPU_RUNTIMES: tuple[Runtime, ...] = ("onnxruntime-cuda", "onnxruntime-tensorrt")
+# The lines that a certificate must hold before anything is served: of an encoder, for each runtime and precision, ...
+ENCODER_LINES = frozenset(
+    {
+        "encoder features, random frames", "encoder batch invariance", "encoder features, real frames",
+        "real clips, each window", "real clips, scores", "real clips, top-1", "real clips, mixed batches",
+        "nodes misplaced",
+    }
+)  # fmt: skip
+# ... and of the head, in fp32, on the runtime that it goes with.
+HEAD_LINES = frozenset(
+    {
+        "head outputs, grid", "head top-1, grid", "head batch invariance", "head permutation invariance",
+        "head padding invariance",
+    }
+)  # fmt: skip
 # clip: many-to-one, outputs (B, K); frame: many-to-many, outputs (B, T, K).
 Task = Literal["clip", "frame"]
+
+
+def head_runtime(runtime: Runtime) -> Runtime:
+    """What the heads of an encoder on `runtime` run on: the same, but OpenVINO would ignore their lengths."""
+    return "onnxruntime-cpu" if runtime == "openvino-cpu" else runtime
 
 
 class _Document(BaseModel):
@@ -104,7 +133,7 @@ class CertificateRow(_Document):
 
 
 class Placement(_Document):
-    """Where the nodes of one kind run, as ONNX Runtime's own profile says."""
+    """Where the nodes of one kind run, as the runtime's own profile or compiled graph says."""
 
     graph: str
     op_type: str
@@ -154,17 +183,30 @@ class CertificateDocument(_Document):
     placement: tuple[Placement, ...] = ()
     sizes_bytes: dict[str, int] = Field(default_factory=dict)
     sources: tuple[Source, ...] = ()
+    left_out: tuple[str, ...] = Field(
+        default=(), description="Optional runtimes that were tried and are not proven, each with the line that failed."
+    )
 
     def failing(self) -> list[str]:
         """One line for each row that does not hold."""
         return [str(row) for row in self.rows if not (row.passed and row.holds)]
 
-    def covers(self, runtime: str, precision: str) -> bool:
-        """Whether this pair was proven. Reduced precision counts only as measured on a GPU: a CPU casts around fp32."""
-        return any(
-            (row.runtime, row.precision) == (runtime, precision) and (precision == "fp32" or row.measured_on == "gpu")
-            for row in self.rows
+    def covers(self, runtime: Runtime, precision: Precision) -> bool:
+        """Whether an encoder may be served so: every line that this takes is here, for it and for the head.
+
+        Each was measured on the kind of device that serves: a CPU's word on a GPU's arithmetic is worth nothing. Where
+        a CPU lacks bf16 OpenVINO falls back to fp32, which is closer than what was proven.
+        """
+        device = "gpu" if runtime in GPU_RUNTIMES else "cpu"
+        return (
+            precision in PRECISIONS[runtime]
+            and self._lines(runtime, precision, device) >= ENCODER_LINES
+            and self._lines(head_runtime(runtime), "fp32", device) >= HEAD_LINES
         )
+
+    def _lines(self, runtime: Runtime, precision: Precision, measured_on: str) -> set[str]:
+        wanted = (runtime, precision, measured_on)
+        return {row.check for row in self.rows if (row.runtime, row.precision, row.measured_on) == wanted}
 
 
 _D = TypeVar("_D", bound=BaseModel)

@@ -57,6 +57,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")] = False,
 ) -> None:
     """Classify files in this process: the same pipeline as the server. Exit code 1 when a file failed."""
+    from service.answers import AnswerOptions
     from service.bundle import file_sha256
     from service.pipeline import ClipRequest
     from service.serving import Serving
@@ -78,7 +79,8 @@ def predict(
         try:
             if not file.is_file():
                 raise NoFile(f"{file} is not a file")
-            answer = serving.predict(ClipRequest(file, file_sha256(file), top_k, strict=strict), loaded)
+            request = ClipRequest(file, file_sha256(file), AnswerOptions(top_k=top_k), strict=strict)
+            [answer] = serving.predict(request, [loaded])
         except ReelserveError as error:
             failed += 1
             if as_json:

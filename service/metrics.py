@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -19,10 +20,49 @@ IN_FLIGHT = Gauge(
     "reelserve_requests_in_flight", "Predictions being received, waiting or running.", multiprocess_mode="livesum"
 )
 SPOOL_BYTES = Gauge("reelserve_spool_bytes", "Bytes of uploads in flight.", multiprocess_mode="livesum")
-QUEUE_FRAMES = Gauge("reelserve_encode_queue_frames", "Frames that wait for the encoder.", multiprocess_mode="livesum")
+REJECTIONS = Counter("reelserve_rejections_total", "Requests that admission or their deadline turned away.", ["code"])
+SHARED_MEMORY_BYTES = Gauge(
+    "reelserve_shared_memory_bytes", "Segments in which decoded frames travel.", multiprocess_mode="livesum"
+)
+
+QUEUE_FRAMES = Gauge(
+    "reelserve_encode_queue_frames", "Frames that wait for the encoder.", ["priority"], multiprocess_mode="livesum"
+)
 BATCH_FRAMES = Histogram(
     "reelserve_encode_batch_frames", "Frames of one encoder batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
+PADDED_FRAMES = Counter("reelserve_encode_padded_frames_total", "Rows of encoder batches that held no frame.")
+BATCHES_RETRIED = Counter("reelserve_encode_batches_retried_total", "Batches that failed and were run again in parts.")
+ENGINE_IDLE_SECONDS = Counter(
+    "reelserve_engine_idle_seconds_total", "Encoder threads waited while a clip was open: decoding is behind."
+)
+DECODE_BLOCKED_SECONDS = Counter(
+    "reelserve_decode_blocked_seconds_total", "Decoding waited for frames to be encoded: the engine is behind."
+)
+HEAD_BATCH_WINDOWS = Histogram(
+    "reelserve_head_batch_windows", "Windows of one head batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+)
+HEAD_PADDED_TICKS = Counter("reelserve_head_padded_ticks_total", "Ticks of head batches beyond their windows' ends.")
+BACKLOG_SECONDS = Gauge(
+    "reelserve_backlog_seconds", "Time until the work admitted so far is done, as admission estimates it.",
+    multiprocess_mode="livemax",
+)  # fmt: skip
+DRAIN_RATE = Gauge(
+    "reelserve_drain_rate", "Estimated seconds of work done a second, as admission measures it.",
+    multiprocess_mode="livesum",
+)  # fmt: skip
+
+CACHE_LOOKUPS = Counter("reelserve_feature_cache_lookups_total", "Look-ups by outcome: hit or miss.", ["outcome"])
+CACHE_EVICTIONS = Counter("reelserve_feature_cache_evictions_total", "Clips that made room for newer ones.")
+CACHE_BYTES = Gauge(
+    "reelserve_feature_cache_bytes", "Features kept for another model or window.", multiprocess_mode="livesum"
+)
+SHADOW_CHECKS = Counter("reelserve_shadow_checks_total", "Answers that were computed once more, alone.")
+SHADOW_DIFFERENCE = Gauge(
+    "reelserve_shadow_difference_max", "Largest difference so far of an answer from itself computed alone, by part.",
+    ["part"], multiprocess_mode="livemax",
+)  # fmt: skip
+
 VIDEOS_OPEN = Gauge("reelserve_videos_open", "Videos that have a decode process.", multiprocess_mode="livesum")
 DECODERS_ENDED = Counter(
     "reelserve_decoders_ended_total", "Decode processes by their end: done, aborted, replaced or an error's code.",
@@ -33,8 +73,17 @@ MODELS_LOADED = Gauge("reelserve_models_loaded", "Models that answer.", multipro
 
 def exposition() -> bytes:
     """All metrics in the text format, of all workers where there are several (BentoML sets the folder)."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    if not (folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR")):
         return generate_latest()
+    _forget_dead_processes(Path(folder))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+def _forget_dead_processes(folder: Path) -> None:
+    """BentoML starts a new worker for one that was killed; what that one's gauges said would be added for ever."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+            mark_process_dead(int(pid), folder)  # type: ignore[no-untyped-call]

@@ -7,191 +7,268 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from service.bundle import ModelDocument, Precision, Runtime
-from service.engine.batcher import Encoded, FrameBatcher
-from service.engine.heads import ClipScores, Head, WindowScorer
-from service.errors import Cancelled
-from service.results import LabelScore, ModelName, Prediction, Receipt, Segment, Timing
-from service.video.decode import DecodeReport, FrameChunk
-from service.video.pool import CHUNKS_HELD, DecodePool
-from service.video.windows import runs
+from service.answers import AnswerOptions, answer, spec_with
+from service.engine.admission import Work
+from service.engine.batcher import Lease
+from service.engine.cache import Collector, FeatureKey
+from service.engine.chunks import Encoded, Features
+from service.engine.head_run import HeadRun, pieces
+from service.engine.shadow import ShadowSample
+from service.engine.shared import LoadedModel, Shared
+from service.errors import Cancelled, DeadlineExceeded
+from service.fairness import Priority
+from service.metrics import DECODE_BLOCKED_SECONDS
+from service.results import CacheOutcome, Prediction, Receipt
+from service.timing import Watch
+from service.video.container import Container
+from service.video.decode import DecodeReport, check_enough
+from service.video.frames import REVISION
+from service.video.pool import CHUNKS_HELD, OpenVideo
 
-_PUSH_TICKS = 256
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A verified bundle, ready to answer. encode_frame_seconds: of one frame, as warm-up measured it."""
-
-    document: ModelDocument
-    sha256: str
-    head: Head
-    batcher: FrameBatcher
-    runtime: Runtime
-    precision: Precision
-    encode_frame_seconds: float
-
-    @property
-    def name(self) -> ModelName:
-        """As it stands in every answer."""
-        document = self.document
-        return ModelName(name=document.name, version=document.version, task=document.task, sha256=self.sha256)
+_POLL_SECONDS = 0.1
+# What decides the pixels beside the file and the spec.
+_DECODER = f"{REVISION}/{cv2.__version__}"
 
 
 @dataclass(frozen=True)
 class ClipRequest:
     """One file on disk and what is wanted of it. Times in seconds from the stream's start.
 
-    submitted: `time.perf_counter()` when the clip began to wait for a thread; cancelled: looked at between chunks.
+    submitted, deadline: `time.perf_counter()` when the clip began to wait, and when its answer is worth nothing any
+    more; cancelled: looked at between chunks.
     """
 
     path: Path
     sha256: str
-    top_k: int = 5
+    options: AnswerOptions = field(default_factory=AnswerOptions)
     start_seconds: float = 0.0
     end_seconds: float = math.inf
     upload_seconds: float = 0.0
     strict: bool = False
     submitted: float | None = None
+    deadline: float | None = None
+    priority: Priority = Priority.INTERACTIVE
     request_id: str = ""
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
-def predict(request: ClipRequest, model: LoadedModel, decoders: DecodePool, stopping: threading.Event) -> Prediction:
-    """Answer for one clip; blocks. Raises the errors of `OpenVideo`, and Cancelled."""
+def predict(request: ClipRequest, models: Sequence[LoadedModel], shared: Shared) -> list[Prediction]:
+    """Answers of the models for one clip, in their order; blocks. Models that see the same frames share one pass.
 
-    def check() -> None:
-        if request.cancelled.is_set() or stopping.is_set():
-            raise Cancelled("the client went away, or the service stops")
+    Raises the errors of `OpenVideo`, `answers.spec_with`, `Admission.judge` and `FrameBatcher`, DeadlineExceeded and
+    Cancelled.
+    """
+    passes: dict[tuple[str, ...], list[LoadedModel]] = {}
+    for model in models:
+        passes.setdefault(model.sees, []).append(model)
+    answers = {
+        model.sha256: prediction
+        for alike_models in passes.values()
+        for model, prediction in zip(alike_models, _Pass(request, alike_models, shared).run(), strict=True)
+    }
+    return [answers[model.sha256] for model in models]
 
-    watch = _Watch(request.submitted)
-    spec = model.document.spec
-    scorer = WindowScorer(model.head)
-    in_flight: deque[_InFlight] = deque()
-    opening = decoders.open(
-        request.path, spec, start_seconds=request.start_seconds, end_seconds=request.end_seconds,
-        strict=request.strict, check=check,
-    )  # fmt: skip
-    with opening as clip:
+
+class _Pass:
+    """One decode and one run of the encoder over a clip, for one or more heads."""
+
+    def __init__(self, request: ClipRequest, models: Sequence[LoadedModel], shared: Shared) -> None:
+        specs = [model.document.spec for model in models]
+        self._request = request
+        self._models = models
+        self._shared = shared
+        self._model = models[0]
+        self._spec = specs[0].model_copy(update={"min_frames": max(spec.min_frames for spec in specs)})
+        self._watch = Watch(request.submitted)
+        self._heads = [HeadRun(model, spec_with(model.document.spec, request.options)) for model in models]
+        self._sample: ShadowSample | None = None
+        self._frames_done = 0
+
+    def run(self) -> list[Prediction]:
+        stored = self._shared.cache.get(key := self._key())
+        if stored is not None:
+            check_enough(stored.report.ticks, self._spec)
+            self._check()
+            self._push(stored.features, stored.ticks)
+            return self._answers(stored.report, stored.container, "hit")
+        collector = Collector(self._shared.cache.max_item_bytes)
+        report, container = self._compute(collector)
+        if features := collector.stored(report, container):
+            self._shared.cache.put(key, features)
+        return self._answers(report, container, "miss" if self._shared.cache.on else "off")
+
+    def _compute(self, collector: Collector) -> tuple[DecodeReport, Container]:
+        request, shared = self._request, self._shared
+        with shared.admission.entered(request.priority) as work:
+            weigh = partial(self._weigh, work)
+            if shared.admission.is_tight(work, self._left()):
+                weigh(self._header())
+            placed = time.perf_counter()
+            with (
+                shared.slots.place(
+                    request.priority, is_long=self._is_long(work), check=partial(self._check, work),
+                    find_out=lambda: weigh(self._header()),
+                ) as place,
+                self._model.batcher.lease(request.priority) as lease,
+            ):  # fmt: skip
+                self._watch.add("queue", time.perf_counter() - placed)
+                opening = shared.decoders.open(
+                    request.path, self._spec, start_seconds=request.start_seconds, end_seconds=request.end_seconds,
+                    strict=request.strict, priority=request.priority, check=self._check,
+                )  # fmt: skip
+                with opening as clip:
+                    shared.slots.set_long(place, is_long=weigh(clip.container))
+                    self._stream(clip, lease, work, collector)
+                    report = clip.report()
+                    shared.forecast.learn(report, clip.cpu_seconds)
+            shared.admission.progress(work, 1.0)
+        self._watch.add("probe", clip.open_seconds)
+        self._watch.add("decode", clip.busy_seconds - clip.open_seconds)
+        self._watch.add("queue", clip.waited_seconds)
+        return report, clip.container
+
+    def _stream(self, clip: OpenVideo, lease: Lease, work: Work, collector: Collector) -> None:
+        """Chunk by chunk; at most `CHUNKS_HELD` are between decoding and the heads."""
+        if self._model.encode_alone:
+            self._sample = self._shared.shadow.sample(self._model.encode_alone)
+        in_flight: deque[tuple[NDArray[np.int64], Future[Encoded]]] = deque()
+
+        def score() -> None:
+            ticks, future = in_flight.popleft()
+            encoded = self._result(future)
+            self._watch.add("queue", encoded.queue_seconds)
+            self._watch.add("encode", encoded.encode_seconds)
+            collector.add(encoded.features, ticks)
+            if self._sample:
+                self._sample.add_features(encoded.features, ticks)
+            self._push(encoded.features, ticks)
+            if work.cost:
+                self._frames_done += len(ticks)
+                self._shared.admission.progress(work, self._frames_done / work.cost.frames)
+
         for chunk in clip.chunks():
-            check()
-            in_flight.append(_InFlight(chunk, model.batcher.submit(chunk.frames)))
+            self._check()
+            if self._sample:
+                self._sample.add_frames(chunk.frames)
+            in_flight.append((chunk.ticks, lease.submit(chunk.frames, copied=chunk.release)))
             if len(in_flight) == CHUNKS_HELD:
-                _score(in_flight.popleft(), scorer, watch)
+                started = time.perf_counter()
+                score()
+                DECODE_BLOCKED_SECONDS.inc(time.perf_counter() - started)
         while in_flight:
-            _score(in_flight.popleft(), scorer, watch)
-        watch.add("probe", clip.open_seconds)
-        watch.add("decode", clip.busy_seconds - clip.open_seconds)
-        watch.add("queue", clip.waited_seconds)
-        report = clip.report()
-    with watch.stage("head"):
-        scores = scorer.finish()
-    with watch.stage("post"):
-        predictions = _best(model.document.labels, scores, request.top_k)
-        segments = _segments(model.document, scores, report)
-    decoded = asdict(report)
-    return Prediction(
-        request_id=request.request_id or uuid.uuid4().hex,
-        model=model.name,
-        predictions=predictions,
-        segments=segments,
-        receipt=Receipt(
-            sha256=request.sha256,
-            container=clip.container.format,
-            pixel_format=clip.container.pixel_format,
-            bit_depth=clip.container.bit_depth,
-            interlaced=clip.container.interlaced,
-            hdr=clip.container.hdr,
-            sample_fps=spec.sample_fps,
-            spec_sha256=spec.sha256,
+            score()
+
+    def _push(self, features: Features, ticks: NDArray[np.int64]) -> None:
+        """A frame of a slide show may serve very many ticks: the heads take them piece by piece."""
+        for rows in pieces(ticks):
+            for head in self._heads:
+                head.push(features[rows])
+
+    def _answers(self, report: DecodeReport, container: Container, cache: CacheOutcome) -> list[Prediction]:
+        answers = [self._answer(head, report, container, cache) for head in self._heads]
+        if self._sample:
+            self._shared.shadow.check(self._sample)
+        return answers
+
+    def _answer(self, head: HeadRun, report: DecodeReport, container: Container, cache: CacheOutcome) -> Prediction:
+        request, model = self._request, head.model
+        scores = head.finish()
+        if self._sample:
+            self._sample.add_scores(head.score_alone, scores.mean)
+        started = time.perf_counter()
+        said = answer(model.document, scores, report, request.options)
+        return Prediction(
+            request_id=request.request_id or uuid.uuid4().hex,
+            model=model.name,
+            predictions=said.predictions,
+            segments=said.segments,
+            receipt=self._receipt(model, report, container, cache),
+            timing_ms=self._watch.timing(request.upload_seconds, head=head.seconds, post=time.perf_counter() - started),
+            warnings=[*report.warnings, *container.warnings(), *said.warnings],
+        )
+
+    def _receipt(self, model: LoadedModel, report: DecodeReport, container: Container, cache: CacheOutcome) -> Receipt:
+        decoded = {name: value for name, value in asdict(report).items() if name != "warnings"}
+        return Receipt(
+            sha256=self._request.sha256,
+            container=container.format,
+            pixel_format=container.pixel_format,
+            bit_depth=container.bit_depth,
+            interlaced=container.interlaced,
+            hdr=container.hdr,
+            sample_fps=model.document.spec.sample_fps,
+            spec_sha256=model.document.spec.sha256,
             runtime=model.runtime,
             precision=model.precision,
-            **{name: value for name, value in decoded.items() if name != "warnings"},
-        ),
-        timing_ms=watch.timing(request.upload_seconds),
-        warnings=[*report.warnings, *clip.container.warnings()],
-    )
-
-
-@dataclass(frozen=True)
-class _InFlight:
-    """A chunk that the encoder reads."""
-
-    chunk: FrameChunk
-    encoded: Future[Encoded]
-
-
-def _score(part: _InFlight, scorer: WindowScorer, watch: _Watch) -> None:
-    encoded = part.encoded.result()
-    part.chunk.release()
-    watch.add("queue", encoded.queue_seconds)
-    watch.add("encode", encoded.encode_seconds)
-    ticks = part.chunk.ticks
-    with watch.stage("head"):
-        rows = np.repeat(np.arange(len(ticks)), ticks)  # a frame of a slide show may serve very many ticks
-        for at in range(0, len(rows), _PUSH_TICKS):
-            scorer.push(encoded.features[rows[at : at + _PUSH_TICKS]])
-
-
-def _best(labels: tuple[str, ...], scores: ClipScores, top_k: int) -> list[LabelScore]:
-    """The clip's own scores, highest first; ties by label order."""
-    mean = scores.mean
-    order = np.argsort(-mean, kind="stable")[:top_k]
-    return [LabelScore(label=labels[i], score=round(float(mean[i]), 6)) for i in order]
-
-
-def _segments(document: ModelDocument, scores: ClipScores, report: DecodeReport) -> list[Segment]:
-    """Runs of the timeline; a segment ends where the next tick begins."""
-
-    def seconds(tick: int) -> float:
-        return report.origin_seconds + tick / document.spec.sample_fps
-
-    end_of_clip = report.last_seconds + 1.0 / document.spec.sample_fps
-    return [
-        Segment(
-            start_seconds=round(seconds(run.start), 6),
-            end_seconds=round(seconds(run.stop) if run.stop < scores.num_ticks else end_of_clip, 6),
-            label=document.labels[run.label_index],
-            score=round(run.score, 6),
+            cache=cache,
+            **decoded,
         )
-        for run in runs(scores.cells, scores.table)
-    ]
 
+    def _key(self) -> FeatureKey:
+        request, model = self._request, self._model
+        return FeatureKey(
+            file_sha256=request.sha256,
+            pixels_sha256=self._spec.pixels_sha256,
+            start_seconds=request.start_seconds,
+            end_seconds=request.end_seconds,
+            strict=request.strict,
+            decoder=_DECODER,
+            encoder_sha256=model.encoder,
+            runtime=model.runtime,
+            precision=model.precision,
+        )
 
-class _Watch:
-    """Adds up the busy time of each stage."""
+    def _header(self) -> Container:
+        """Of a clip that has no place yet."""
+        with self._shared.header_reads:
+            return self._shared.decoders.header(self._request.path, check=self._check)
 
-    def __init__(self, submitted: float | None) -> None:
-        now = time.perf_counter()
-        self._started = now if submitted is None else submitted
-        self._seconds = dict.fromkeys(("probe", "decode", "queue", "encode", "head", "post"), 0.0)
-        self.add("queue", now - self._started)  # for a thread; the encoder's queue comes on top
+    def _weigh(self, work: Work, container: Container) -> bool:
+        """Hold the clip's forecast against its deadline; returns whether it is long. Raises what `judge` does."""
+        if work.cost is None:
+            request = self._request
+            cost = self._shared.forecast.cost(
+                container, request.path.stat().st_size, self._spec, self._model.frame_seconds,
+                (request.start_seconds, request.end_seconds),
+            )  # fmt: skip
+            if cost is not None:
+                self._shared.admission.judge(work, cost, self._timeout(), self._left())
+        return self._is_long(work) is not False
 
-    def add(self, stage: str, seconds: float) -> None:
-        self._seconds[stage] += seconds
+    def _is_long(self, work: Work) -> bool | None:
+        return None if work.cost is None else work.cost.machine_seconds > self._shared.admission.alike_seconds
 
-    def stage(self, name: str) -> _Stage:
-        return _Stage(self, name)
+    def _timeout(self) -> float:
+        return math.inf if self._request.deadline is None else self._request.deadline - self._watch.started
 
-    def timing(self, upload_seconds: float) -> Timing:
-        total = upload_seconds + time.perf_counter() - self._started
-        stages = {name: round(seconds * 1e3, 3) for name, seconds in self._seconds.items()}
-        return Timing(upload=round(upload_seconds * 1e3, 3), total=round(total * 1e3, 3), **stages)
+    def _left(self) -> float:
+        return math.inf if self._request.deadline is None else self._request.deadline - time.perf_counter()
 
+    def _check(self, waiting: Work | None = None) -> None:
+        """Raises Cancelled and DeadlineExceeded; what still waits is dropped once it can't make it any more."""
+        if self._request.cancelled.is_set() or self._shared.stopping.is_set():
+            raise Cancelled("the client went away, or the service stops")
+        needed = waiting.cost.alone_seconds if waiting and waiting.cost else 0.0
+        if self._left() < needed:
+            raise DeadlineExceeded(
+                f"the answer was not ready within {self._timeout():g} s; allow more with X-Request-Timeout, or send a "
+                "shorter clip",
+                limit=round(self._timeout(), 3),
+            )
 
-class _Stage:
-    def __init__(self, watch: _Watch, name: str) -> None:
-        self._watch = watch
-        self._name = name
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._watch.add(self._name, time.perf_counter() - self._started)
+    def _result(self, future: Future[Encoded]) -> Encoded:
+        while True:
+            try:
+                return future.result(_POLL_SECONDS)
+            except TimeoutError:
+                self._check()

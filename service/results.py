@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+CacheOutcome = Literal["hit", "miss", "off"]
 
 
 class _Result(BaseModel):
@@ -64,6 +68,9 @@ class Receipt(_Result):
     spec_sha256: str
     runtime: str
     precision: str
+    cache: CacheOutcome = Field(
+        description="Whether the features were there from an earlier request over the same frames: nothing was decoded."
+    )
 
 
 class Timing(_Result):
@@ -93,3 +100,9 @@ class Prediction(_Result):
     receipt: Receipt
     timing_ms: Timing
     warnings: list[str]
+
+
+class Predictions(_Result):
+    """The answers of several models for one clip, in the order that they were named."""
+
+    results: list[Prediction]

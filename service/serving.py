@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import onnxruntime as ort
-
-from service.bundle import EncoderDocument
-from service.engine.batcher import Features, FrameBatcher, Frames
+from service.bundle import Runtime, head_runtime
+from service.engine.admission import Admission
+from service.engine.batch_sizes import BatchSizes, sizes_for
+from service.engine.batcher import SHORT_FRAMES, FrameBatcher
+from service.engine.cache import FeatureCache
+from service.engine.chunks import Features, Frames
+from service.engine.forecast import Forecast, Machine
+from service.engine.head_batcher import HeadBatch, HeadBatcher
 from service.engine.heads import Head
-from service.engine.sessions import choose_runtime, open_session
-from service.errors import Cancelled, NotReady, ReelserveError
-from service.metrics import BATCH_FRAMES, MODELS_LOADED
-from service.pipeline import ClipRequest, LoadedModel, predict
+from service.engine.preferences import preferences
+from service.engine.sessions import Encoder, check_placement, choose_runtime, open_encoders, open_session, warm_up
+from service.engine.shadow import Encode, Shadow
+from service.engine.shared import LoadedModel, Shared
+from service.engine.slots import Slots
+from service.errors import BadParameter, Cancelled, EngineLost, NotReady, ReelserveError
+from service.fairness import Priority
+from service.metrics import HEAD_BATCH_WINDOWS, HEAD_PADDED_TICKS, MODELS_LOADED
+from service.pipeline import ClipRequest, predict
 from service.probing import Probe, examine
 from service.registry import Bundle, Registry
 from service.results import Prediction
@@ -27,6 +36,19 @@ from service.settings import Settings
 from service.video.pool import DecodePool
 
 log = logging.getLogger(__name__)
+
+# EX_SOFTWARE of sysexits.h: a supervisor takes it for a failure, and starts another process.
+EXIT_ENGINE_LOST = 70
+# Those who wait are told first.
+_LAST_WORDS_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class _Engine:
+    """One encoder at work: the batcher, and the encoder outside it, where the shadow check is on."""
+
+    batcher: FrameBatcher
+    encode_alone: Encode | None
 
 
 class Serving:
@@ -36,12 +58,21 @@ class Serving:
         self.settings = settings
         self.registry = Registry(settings.models_dir, settings.default_model, settings.bento_model)
         self.models: dict[str, LoadedModel] = {}
-        self.pool = ThreadPoolExecutor(settings.max_clips_in_progress, thread_name_prefix="clip")
+        self.pool = ThreadPoolExecutor(settings.max_requests_in_flight, thread_name_prefix="clip")
         self.decoders = DecodePool(settings.max_clips_decoding, settings.decode_limits())
-        self._batchers: dict[str, FrameBatcher] = {}
-        self._frame_seconds: dict[str, float] = {}
+        cores = settings.max_clips_decoding
+        self.shared = Shared(
+            decoders=self.decoders,
+            slots=Slots(settings.max_clips_in_progress),
+            admission=Admission(saturating=cores + 1),
+            forecast=Forecast(Machine(cores, settings.encoder_threads, shared=True)),
+            cache=FeatureCache(settings.feature_cache_bytes),
+            shadow=Shadow(settings.shadow_one_in),
+            header_reads=threading.Semaphore(cores),
+        )
+        self._engines: dict[str, _Engine] = {}
+        self._heads: list[HeadBatcher] = []
         self._loaded = False
-        self.stopping = threading.Event()
         self._problem: str | None = "models are being verified, loaded and warmed up"
 
     def start(self, prepare: Callable[[], None]) -> None:
@@ -72,19 +103,26 @@ class Serving:
 
     def close(self) -> None:
         """End threads and processes: clips still running stop between turns."""
-        self.stopping.set()
+        self.shared.stopping.set()
         self.pool.shutdown(wait=True, cancel_futures=True)
+        self.shared.shadow.close()
         self.decoders.close()
-        for batcher in self._batchers.values():
-            batcher.close()
+        for head in self._heads:
+            head.close()
+        for engine in self._engines.values():
+            engine.batcher.close()
 
     def problem(self) -> str | None:
         """Why the service is not ready; None when it is."""
         return self._problem
 
-    def waiting_frames(self) -> int:
+    def waiting_frames(self) -> dict[Priority, int]:
         """Frames that wait for an encoder."""
-        return sum(batcher.waiting_frames() for batcher in self._batchers.values())
+        waiting = dict.fromkeys(Priority, 0)
+        for engine in list(self._engines.values()):
+            for priority, frames in engine.batcher.waiting_frames().items():
+                waiting[priority] += frames
+        return waiting
 
     def model(self, name: str | None) -> LoadedModel:
         """A loaded model. Raises NotReady while loading, and the registry's errors."""
@@ -94,19 +132,30 @@ class Serving:
         bundle = self.registry.get(name)
         return self.models[bundle.model.name]
 
-    def predict(self, request: ClipRequest, model: LoadedModel) -> Prediction:
-        """Answer for one clip; blocks."""
-        return predict(request, model, self.decoders, self.stopping)
+    def models_of(self, names: str | None) -> list[LoadedModel]:
+        """One model, or several, `a,b`. Raises what `model` does, and BadParameter for a name given twice."""
+        wanted = [name.strip() for name in names.split(",")] if names is not None else [None]
+        if len(set(wanted)) < len(wanted):
+            raise BadParameter(f"model names one twice: {names}", value=names)
+        return [self.model(name) for name in wanted]
+
+    def check_headers(self, timeout_seconds: float) -> None:
+        """Before an upload is read: would a clip like those before be answered in time? Raises Busy."""
+        self.shared.admission.check_headers(timeout_seconds)
+
+    def predict(self, request: ClipRequest, models: Sequence[LoadedModel]) -> list[Prediction]:
+        """Answers for one clip, in the models' order; blocks."""
+        return predict(request, models, self.shared)
 
     def probe(self, path: Path, model: LoadedModel, *, full: bool, cancelled: threading.Event) -> Probe:
         """What a file really is, and what `predict` would cost; blocks, infers nothing. Raises Cancelled."""
 
         def check() -> None:
-            if cancelled.is_set() or self.stopping.is_set():
+            if cancelled.is_set() or self.shared.stopping.is_set():
                 raise Cancelled("the client went away, or the service stops")
 
         facts = self.decoders.probe(path, full=full, check=check)
-        return examine(facts, self.decoders.limits, model.document, encode_frame_seconds=model.encode_frame_seconds)
+        return examine(facts, self.decoders.limits, model.document, encode_frame_seconds=model.frame_seconds)
 
     def _load_and_report(self, prepare: Callable[[], None]) -> None:
         try:
@@ -132,41 +181,57 @@ class Serving:
         return None
 
     def _load(self, bundle: Bundle) -> LoadedModel:
-        runtime = choose_runtime(self.settings.runtime, bundle.certificate)
+        settings = self.settings
+        runtime = choose_runtime(
+            preferences(settings.runtime), settings.encode_precision, bundle.certificate,
+            require_gpu=settings.require_gpu,
+        )  # fmt: skip
         key = f"{bundle.encoder.sha256}/{runtime}"  # heads on one encoder share it
-        if key not in self._batchers:
-            # One session for all threads: a run takes the caller's thread, and the memory is not there twice.
-            encode = _encoder(open_session(bundle.encoder_path, runtime))
-            self._frame_seconds[key] = _warm_up(encode, bundle.encoder, self.settings.encode_batch_frames)
-            self._batchers[key] = FrameBatcher(
-                [encode] * self.settings.encoder_threads,
-                bundle.encoder.feature_size,
-                max_batch_frames=self.settings.encode_batch_frames,
-                max_queue_frames=self.settings.encode_queue_frames,
-                observe=BATCH_FRAMES.observe,
-            )
-        head = Head(open_session(bundle.head_path, runtime), bundle.model)
-        # Unequal windows: a graph frozen to one batch or time, or to other features, fails here and not on a request.
-        longest = bundle.model.spec.window_frames or 2
-        head.scores([np.zeros((length, bundle.encoder.feature_size), np.float32) for length in (longest, 1)])
+        if key not in self._engines:
+            self._engines[key] = self._open(bundle, runtime)
+        engine = self._engines[key]
+        head = Head(open_session(bundle.head_path, head_runtime(runtime)), bundle.model)
+        head.warm_up(bundle.encoder.feature_size)
+        batched = HeadBatcher(head, observe=_observe_heads, lost=self._lose)
+        self._heads.append(batched)
         return LoadedModel(
-            bundle.model, bundle.sha256, head, self._batchers[key], runtime, "fp32", self._frame_seconds[key]
-        )
+            bundle.model, bundle.sha256, batched, head, engine.batcher, bundle.encoder.sha256, runtime,
+            settings.encode_precision, engine.encode_alone,
+        )  # fmt: skip
+
+    def _open(self, bundle: Bundle, runtime: Runtime) -> _Engine:
+        settings = self.settings
+        sizes = sizes_for(runtime, settings.encode_batch_frames)
+        shadows = 1 if settings.shadow_one_in else 0
+        encoders = open_encoders(
+            bundle.encoder_path, bundle.encoder, runtime, settings.encode_precision,
+            count=settings.encoder_threads + shadows, max_batch_frames=sizes[-1],
+            gpu_memory_bytes=settings.gpu_memory_bytes,
+        )  # fmt: skip
+        warm_up(encoders, sizes)
+        check_placement(encoders[0], bundle.encoder_path, bundle.encoder, require_gpu=settings.require_gpu)
+        timed = BatchSizes.timed(encoders[0], sizes)
+        batcher = FrameBatcher(encoders[shadows:], timed, lost=self._lose)
+        alike = SHORT_FRAMES * timed.frame_seconds / settings.encoder_threads
+        self.shared.admission.alike_seconds = max(self.shared.admission.alike_seconds, alike)
+        return _Engine(batcher, _alone(encoders[0]) if shadows else None)
+
+    def _lose(self, error: EngineLost) -> None:
+        """A sticky device error: unready at once, and gone when those who wait have been told."""
+        self._problem = error.detail
+        threading.Timer(_LAST_WORDS_SECONDS, os._exit, [EXIT_ENGINE_LOST]).start()
 
 
-def _encoder(session: ort.InferenceSession) -> Callable[[Frames], Features]:
+def _observe_heads(batch: HeadBatch) -> None:
+    HEAD_BATCH_WINDOWS.observe(batch.windows)
+    HEAD_PADDED_TICKS.inc(batch.padding_ticks)
+
+
+def _alone(encoder: Encoder) -> Encode:
+    """For one thread at a time: the shadow check's."""
+
     def encode(frames: Frames) -> Features:
-        features: Features = session.run(["features"], {"frames": frames})[0]
-        return features
+        encoder.buffer[: len(frames)] = frames
+        return encoder.run(len(frames))
 
     return encode
-
-
-def _warm_up(encode: Callable[[Frames], Features], encoder: EncoderDocument, max_batch_frames: int) -> float:
-    """Returns the seconds of a frame in the largest batch, once warm."""
-    seconds = 0.0
-    for size in (1, max_batch_frames, max_batch_frames):
-        started = time.perf_counter()
-        encode(np.zeros((size, encoder.frame_height, encoder.frame_width, 3), np.uint8))
-        seconds = (time.perf_counter() - started) / size
-    return seconds

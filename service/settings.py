@@ -6,11 +6,12 @@ import os
 import tempfile
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from service.engine.preferences import preferences
 from service.video.limits import DecodeLimits
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,6 +56,16 @@ def clips_that_fit() -> int:
     return max(1, min(4 * available_cores(), room_bytes // CLIP_MEMORY_BYTES))
 
 
+def feature_cache_that_fits() -> int:
+    """Bytes for the feature cache: a twentieth of memory, at most 256 MiB."""
+    return min(256 * MIB, available_memory_bytes() // 20)
+
+
+def _known_runtimes(names: str) -> str:
+    preferences(names)  # raises ValueError
+    return names
+
+
 class Settings(BaseSettings):
     """Unit in the name, one line of documentation each."""
 
@@ -72,8 +83,14 @@ class Settings(BaseSettings):
     """Tag of a model in BentoML's store to serve instead of models_dir; a bento that names a model needs none."""
     default_model: str | None = None
     """Model of requests that name none; not needed when there is only one."""
-    runtime: Literal["auto", "cpu", "cuda"] = "auto"
-    """ONNX Runtime provider; auto: CUDA where it is present and the bundle's certificate has a row for it."""
+    runtime: Annotated[str, AfterValidator(_known_runtimes)] = "auto"
+    """Runtimes, best first: auto, cuda, cpu, onnxruntime-tensorrt, openvino-cpu; the first here and proven serves."""
+    encode_precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """What the encoder computes in; each runtime needs its rows of the certificate (fp16: CUDA; bf16: OpenVINO)."""
+    require_gpu: bool = False
+    """Not ready unless the encoder runs on a GPU, and is faster there than on a CPU."""
+    gpu_memory_bytes: int | None = Field(default=None, ge=64 * MIB)
+    """Most that ONNX Runtime may take of a GPU's memory for one encoder; not set: what it asks for."""
     max_upload_bytes: int = Field(default=256 * MIB, ge=1)
     """Largest video, bytes; beyond it 413 too_large."""
     spool_dir: Path = Path(tempfile.gettempdir()) / "reelserve-spool"
@@ -82,16 +99,22 @@ class Settings(BaseSettings):
     """Sum of all uploads in flight, bytes; beyond it 503 spool_full."""
     max_requests_in_flight: int = Field(default=64, ge=1)
     """Predictions received, waiting or running at once; beyond it 503 overloaded."""
+    request_timeout_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    """From an upload's end to its answer, where X-Request-Timeout says nothing; beyond it 504 deadline_exceeded."""
+    max_request_timeout_seconds: float = Field(default=86400.0, gt=0, allow_inf_nan=False)
+    """Largest X-Request-Timeout that a client may ask for."""
     max_clips_in_progress: int = Field(default_factory=clips_that_fit, ge=1)
     """Clips that are open at once, each with a decode process; the others wait in their spool files."""
     max_clips_decoding: int = Field(default_factory=available_cores, ge=1)
     """Open clips that decode at the same moment; they take turns."""
     encoder_threads: int = Field(default_factory=available_cores, ge=1)
     """Threads that run encoder batches, each one batch at a time; on a CPU one a core is fastest."""
-    encode_batch_frames: int = Field(default=4, ge=1, le=256)
-    """Most frames of one encoder batch, of as many clips as it takes; small stays in a CPU's cache and memory."""
-    encode_queue_frames: int = Field(default=256, ge=1)
-    """Frames that may wait for the encoder; decoding waits when it is full."""
+    encode_batch_frames: int | None = Field(default=None, ge=1, le=256)
+    """Most frames of one encoder batch, of as many clips as it takes; not set: 4 on a CPU (its cache), 64 on a GPU."""
+    feature_cache_bytes: int = Field(default_factory=feature_cache_that_fits, ge=0)
+    """Memory for the features of recent clips: another model or window over them decodes nothing; 0: none."""
+    shadow_one_in: int = Field(default=0, ge=0)
+    """One answer in so many is computed once more, alone, and compared (see the metrics); 0: none."""
     max_frame_pixels: int = Field(default=_LIMITS.max_frame_pixels, ge=1)
     """Largest width x height of a video; beyond it 413 too_many_pixels."""
     max_duration_seconds: float = Field(default=_LIMITS.max_duration_seconds, gt=0)

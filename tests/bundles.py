@@ -7,15 +7,21 @@ import shutil
 from pathlib import Path
 
 from service.bundle import (
+    ENCODER_LINES,
+    GPU_RUNTIMES,
+    HEAD_LINES,
     CertificateDocument,
     CertificateRow,
     EncoderDocument,
     EncoderReference,
     ModelDocument,
+    Precision,
+    Runtime,
     StateTensor,
     Subjects,
     canonical_sha256,
     file_sha256,
+    head_runtime,
     read_document,
     write_document,
 )
@@ -31,7 +37,20 @@ ROW = CertificateRow(
 )  # fmt: skip
 
 
-def sealed(models_dir: Path, name: str = "tiny", version: str = "1", rows: tuple[CertificateRow, ...] = (ROW,)) -> Path:
+def proven(
+    runtime: Runtime = "onnxruntime-cpu", precision: Precision = "fp32", **fields: object
+) -> tuple[CertificateRow, ...]:
+    """Every line that serving a pair takes; those of the head with a pair that heads run on too."""
+    device = "gpu" if runtime in GPU_RUNTIMES else "cpu"
+    pair = {"runtime": runtime, "precision": precision, "measured_on": device, **fields}
+    lines = ENCODER_LINES | (HEAD_LINES if (head_runtime(runtime), "fp32") == (runtime, precision) else frozenset())
+    return tuple(ROW.model_copy(update={"check": line, **pair}) for line in sorted(lines))
+
+
+ROWS = proven()
+
+
+def sealed(models_dir: Path, name: str = "tiny", version: str = "1", rows: tuple[CertificateRow, ...] = ROWS) -> Path:
     """Write a bundle that verifies; its graphs are text, as nothing loads them. Returns the version's folder."""
     folder, encoder_folder = models_dir / name / version, models_dir / "encoders" / "tiny-encoder"
     folder.mkdir(parents=True)
@@ -79,7 +98,7 @@ def on_the_zoo_s_encoder(models_dir: Path, name: str, head: bytes, **fields: obj
     model = ModelDocument.model_validate(trained | own)
     encoder = read_document(models_dir / "encoders" / model.encoder.name / "encoder.json", EncoderDocument)
     write_document(folder / "model.json", model)
-    _seal(folder, model, encoder, (ROW,))
+    _seal(folder, model, encoder, ROWS)
     return folder
 
 

@@ -26,6 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serve(
         tmp_path_factory.mktemp("server"),
         default_model=MODEL,
+        feature_cache_bytes=0,  # many tests send one clip, each for an answer that is computed
         max_upload_bytes=MAX_UPLOAD_BYTES,
         spool_quota_bytes=SPOOL_QUOTA_BYTES,
         max_requests_in_flight=MAX_REQUESTS_IN_FLIGHT,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ("boot", "serve-cpu", "serve-gpu", "train", "dev", "bench")
+PEERS = ("bench-bentoml", "bench-litserve", "bench-fastapi")
+LOCKS = ("boot", "serve-cpu", "serve-gpu", "serve-openvino", "train", "dev", "bench", *PEERS)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +46,29 @@ def test_every_pin_has_hashes_and_no_address(name: str) -> None:
     assert "://" not in text
 
 
-@pytest.mark.parametrize("name", ["serve-cpu", "serve-gpu", "bench"])
+@pytest.mark.parametrize("name", ["serve-cpu", "serve-gpu", "serve-openvino", "bench"])
 def test_serving_installs_no_torch(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     assert not re.search(r"^(torch|triton)\b", text, re.MULTILINE)
     assert re.search(r"^onnxruntime-gpu==" if name == "serve-gpu" else r"^onnxruntime==", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_peers_have_our_versions_of_what_decides_their_speed(name: str) -> None:
+    ours, theirs = _versions("dev"), _versions(name)
+    for package in ("onnxruntime", "opencv-python-headless", "torch", "numpy"):
+        assert theirs[package] == ours[package]
+
+
+def _versions(name: str) -> dict[str, str]:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    return dict(re.findall(r"^([a-z0-9.-]+)==([^ ;]+)", text, re.MULTILINE))
+
+
+def test_openvino_comes_on_top_of_what_serves_on_a_cpu() -> None:
+    cpu, openvino = (
+        set(re.findall(r"^[a-z0-9_.-]+==\S+", (ROOT / "requirements" / f"{name}.txt").read_text(), re.MULTILINE))
+        for name in ("serve-cpu", "serve-openvino")
+    )
+    assert cpu < openvino
+    assert {pin.partition("==")[0] for pin in openvino - cpu} == {"openvino"}

@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
 from service.errors import EmptyFile, MalformedUpload, NoFile, UnsupportedUpload, UploadTimeout
 from service.settings import Settings
@@ -20,18 +22,15 @@ _PIECE_BYTES = 1024 * 1024
 _MAX_PARTS = 32
 # What may surround the file in a form: boundaries, headers, other fields.
 _FORM_BYTES = 64 * 1024
-_DRAIN_BYTES = 8 * 1024 * 1024
-_DRAIN_SECONDS = 1.0
 
 
 class Body:
     """A request's body as a stream of pieces; remembers whether the end was reached."""
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self.started = False
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
         self.ended = False
-        request.scope["state"]["body"] = self
+        scope["state"]["body"] = self
 
     async def pieces(self, idle_seconds: float, total_seconds: float) -> AsyncIterator[bytearray]:
         """Pieces of about 1 MiB. Raises ClientDisconnect, UploadTimeout."""
@@ -39,7 +38,8 @@ class Body:
         until = time.monotonic() + total_seconds
         while not self.ended:
             try:
-                piece += await asyncio.wait_for(self.receive(), min(idle_seconds, until - time.monotonic()))
+                async with asyncio.timeout(min(idle_seconds, until - time.monotonic())):
+                    piece += await self.receive()
             except TimeoutError as error:
                 raise UploadTimeout(
                     f"nothing came for {idle_seconds:g} s, or the upload took longer than {total_seconds:g} s; "
@@ -53,38 +53,18 @@ class Body:
 
     async def disconnected(self) -> None:
         """Returns when the client goes away; only after the end was reached."""
-        while (await self._request.receive())["type"] != "http.disconnect":
+        while (await self._receive())["type"] != "http.disconnect":
             continue
 
     async def receive(self) -> bytes:
-        """The next bytes as the server has them."""
-        self.started = True
-        message = await self._request.receive()
+        """The next bytes as the server has them. Raises ClientDisconnect."""
+        message = await self._receive()
         if message["type"] == "http.disconnect":
             self.ended = True
             raise ClientDisconnect
         self.ended = not message.get("more_body", False)
         data: bytes = message.get("body", b"")
         return data
-
-
-async def drain(request: Request) -> None:
-    """Read on, at most 8 MiB or 1 s, before a refusal closes the connection.
-
-    A client that is cut off while it sends sees a reset instead of the answer. One that asked with
-    `Expect: 100-continue` and was not told to continue sends nothing.
-    """
-    body: Body = request.scope["state"].get("body") or Body(request)
-    if body.ended or _has_no_body(request):
-        return
-    if not body.started and request.headers.get("expect", "").lower() == "100-continue":
-        return
-    left, until = _DRAIN_BYTES, time.monotonic() + _DRAIN_SECONDS
-    while not body.ended and left > 0 and (seconds := until - time.monotonic()) > 0:
-        try:
-            left -= len(await asyncio.wait_for(body.receive(), seconds))
-        except (TimeoutError, ClientDisconnect):
-            return
 
 
 async def receive_video(request: Request, file: SpoolFile, settings: Settings) -> Body:
@@ -95,7 +75,7 @@ async def receive_video(request: Request, file: SpoolFile, settings: Settings) -
     SpoolFull, DiskFull, UploadTimeout, ClientDisconnect.
     """
     content_type, options = parse_options_header(request.headers.get("content-type"))
-    body = Body(request)
+    body = Body(request.scope, request.receive)
     pieces = body.pieces(settings.upload_idle_seconds, settings.upload_seconds)
     if content_type == b"multipart/form-data":
         if not options.get(b"boundary"):
@@ -109,7 +89,7 @@ async def receive_video(request: Request, file: SpoolFile, settings: Settings) -
         file.reserve(_announced(request))
         async for piece in pieces:
             await asyncio.to_thread(file.write, piece)
-    elif not content_type and _has_no_body(request):
+    elif not content_type and has_no_body(request.scope):
         raise NoFile(f"the request has no body; send the clip: curl -F {FIELD}=@clip.mp4 URL")
     else:
         raise UnsupportedUpload(
@@ -122,8 +102,10 @@ async def receive_video(request: Request, file: SpoolFile, settings: Settings) -
     return body
 
 
-def _has_no_body(request: Request) -> bool:
-    return request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
+def has_no_body(scope: Scope) -> bool:
+    """By the request's headers."""
+    headers = Headers(scope=scope)
+    return headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
 
 
 def _announced(request: Request) -> int:

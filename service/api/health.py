@@ -39,5 +39,6 @@ async def readyz(request: Request) -> ReadyState:
 async def metrics(request: Request) -> Response:
     """Text format 0.0.4."""
     serving: Serving = request.app.state.serving
-    QUEUE_FRAMES.set(serving.waiting_frames())
+    for priority, num_frames in serving.waiting_frames().items():
+        QUEUE_FRAMES.labels(priority.name.lower()).set(num_frames)
     return Response(exposition(), media_type=CONTENT_TYPE)

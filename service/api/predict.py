@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from service.answers import AnswerOptions, spec_with
 from service.api.examples import example
 from service.api.problems import PROBLEM_RESPONSES, request_id_of
 from service.api.upload import REQUEST_BODY, received
+from service.errors import BadParameter
 from service.metrics import STAGE_SECONDS
 from service.pipeline import ClipRequest
-from service.results import Prediction, Timing
+from service.results import Prediction, Predictions, Timing
 from service.serving import Serving
+from service.settings import Settings
 from service.spool import Spool
 
 router = APIRouter(tags=["predict"])
+
+# Of several models' answers to one clip these are each one's own; the rest was done once.
+_OWN_STAGES = frozenset({"head", "post"})
 
 
 class PredictQuery(BaseModel):
@@ -26,11 +33,26 @@ class PredictQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(default=None, description="Model name; without it the default one.")
+    model: str | None = Field(
+        default=None,
+        description="Model name; without it the default one. Several, `a,b`, are answered as `results`, one each.",
+    )
     top_k: int = Field(default=5, ge=1, le=1000, description="How many labels to return.")
     start_seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False, description="Skip what is before.")
     end_seconds: float | None = Field(default=None, gt=0.0, allow_inf_nan=False, description="Skip what is after.")
-
+    window: int | None = Field(default=None, ge=1, description="Sampled frames of a window; without it the model's.")
+    stride: int | None = Field(
+        default=None, ge=1, description="Sampled frames from one window to the next; without it the model's."
+    )
+    min_score: float | None = Field(
+        default=None, allow_inf_nan=False, description="Leave out segments with a lower score."
+    )
+    min_segment_seconds: float = Field(
+        default=0.0, ge=0.0, allow_inf_nan=False, description="Merge shorter segments into a neighbour."
+    )
+    smoothing: int = Field(
+        default=1, ge=1, le=1001, description="Mean over so many cells of the timeline, an odd number; 1: none."
+    )
     strict: bool = Field(default=False, description="Refuse a damaged video (422 corrupt_video) instead of warning.")
 
     @model_validator(mode="after")
@@ -39,48 +61,102 @@ class PredictQuery(BaseModel):
             raise ValueError(f"end_seconds {self.end_seconds:g} must be after start_seconds {self.start_seconds:g}")
         return self
 
+    def options(self) -> AnswerOptions:
+        """What is wanted of the answer. Raises BadParameter."""
+        return AnswerOptions(
+            top_k=self.top_k,
+            window_frames=self.window,
+            stride_frames=self.stride,
+            min_score=self.min_score,
+            min_segment_seconds=self.min_segment_seconds,
+            smoothing_cells=self.smoothing,
+        )
+
+
+RequestTimeout = Annotated[
+    float | None,
+    Header(
+        alias="X-Request-Timeout",
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds from the upload's end to the answer; without it the service's `request_timeout_seconds`. "
+        "What would be late is refused before it costs anything (429, 413, 504).",
+        openapi_examples={
+            "interactive": {"summary": "someone waits", "value": 2.5},
+            "film": {"summary": "a film of two hours", "value": 3600},
+        },
+    ),
+]
+
 
 @router.post("/predict", include_in_schema=False)  # the path of BentoML's own client
 @router.post(
     "/v1/predict",
-    response_model=Prediction,
+    response_model=Prediction | Predictions,
     responses=PROBLEM_RESPONSES | {200: {"content": {"application/json": example("predict")}}},
     openapi_extra={"requestBody": REQUEST_BODY},
     summary="Classify a clip",
 )
-async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
+async def predict(
+    request: Request, query: Annotated[PredictQuery, Query()], request_timeout: RequestTimeout = None
+) -> Response:
     """Upload one clip and get its labels, its segments, a receipt of the frames that were seen, and the time it took.
 
     `curl -F video=@clip.mp4 'http://127.0.0.1:3000/v1/predict?top_k=3'`
     """
     serving: Serving = request.app.state.serving
     spool: Spool = request.app.state.spool
-    model = serving.model(query.model)
-    async with received(request, spool, serving.settings) as upload:
+    timeout_seconds = _allowed(request_timeout, serving.settings)
+    models = serving.models_of(query.model)
+    options = query.options()
+    for model in models:
+        spec_with(model.document.spec, options)  # a window that no model takes is refused before the upload
+    async with received(
+        request, spool, serving.settings, admit=lambda: serving.check_headers(timeout_seconds)
+    ) as upload:
+        submitted = time.perf_counter()
         clip = ClipRequest(
             path=upload.path,
             sha256=upload.sha256,
-            top_k=query.top_k,
+            options=options,
             start_seconds=query.start_seconds,
             end_seconds=math.inf if query.end_seconds is None else query.end_seconds,
             strict=query.strict,
             upload_seconds=upload.seconds,
-            submitted=time.perf_counter(),
+            submitted=submitted,
+            deadline=submitted + timeout_seconds,
             request_id=request_id_of(request),
             cancelled=upload.cancelled,
         )
-        prediction = await upload.run(serving.pool, lambda: serving.predict(clip, model))
-    _observe(prediction.timing_ms)
+        predictions = await upload.run(serving.pool, lambda: serving.predict(clip, models))
+    timing = _together([prediction.timing_ms for prediction in predictions])
+    for stage, milliseconds in timing.model_dump().items():
+        STAGE_SECONDS.labels(stage).observe(milliseconds / 1e3)
+    answer = predictions[0] if len(predictions) == 1 else Predictions(results=predictions)
     return Response(
-        prediction.model_dump_json(),
-        media_type="application/json",
-        headers={"Server-Timing": _server_timing(prediction.timing_ms)},
+        answer.model_dump_json(), media_type="application/json", headers={"Server-Timing": _server_timing(timing)}
     )
 
 
-def _observe(timing: Timing) -> None:
-    for stage, milliseconds in timing.model_dump().items():
-        STAGE_SECONDS.labels(stage).observe(milliseconds / 1e3)
+def _allowed(asked_seconds: float | None, settings: Settings) -> float:
+    """Raises BadParameter when a client asks for more time than it may."""
+    if asked_seconds is None:
+        return settings.request_timeout_seconds
+    limit = settings.max_request_timeout_seconds
+    if asked_seconds > limit:
+        raise BadParameter(
+            f"X-Request-Timeout: {asked_seconds:g} s is more than {limit:g} s; ask for less, or raise "
+            "max_request_timeout_seconds",
+            value=asked_seconds,
+            limit=limit,
+        )
+    return asked_seconds
+
+
+def _together(timings: Sequence[Timing]) -> Timing:
+    """The time that a clip took in all models."""
+    stages = {stage: [getattr(timing, stage) for timing in timings] for stage in Timing.model_fields}
+    return Timing(**{stage: round((sum if stage in _OWN_STAGES else max)(ms), 3) for stage, ms in stages.items()})
 
 
 def _server_timing(timing: Timing) -> str:

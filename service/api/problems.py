@@ -7,17 +7,17 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from service.api.body import drain
 from service.api.examples import example
-from service.errors import BadParameter, ReelserveError
-from service.metrics import ERRORS
+from service.api.refusal import MEDIA_TYPE, Refusal
+from service.errors import BadParameter, Busy, DeadlineExceeded, Overloaded, ReelserveError, SpoolFull
+from service.metrics import ERRORS, REJECTIONS
+from service.video.errors import TooLongForOnline
 
-MEDIA_TYPE = "application/problem+json"
+_TURNED_AWAY = (Overloaded, Busy, TooLongForOnline, SpoolFull, DeadlineExceeded)
 
 
 class Problem(BaseModel):
@@ -42,13 +42,14 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
         400: "no_file, empty_file, malformed_upload, bad_parameter",
         404: "unknown_model, model_refused",
         408: "upload_timeout",
-        413: "too_large, too_long, too_long_for_online, too_many_pixels, too_many_frames",
+        413: "too_large, too_long, too_many_pixels, too_many_frames; too_long_for_online: send it to /v1/jobs",
         415: "unsupported_media_type, codec_not_supported",
         422: "not_a_video, no_video_stream, no_decodable_frame, corrupt_video, size_changed, too_short, "
         "decode_timeout, decode_memory, decoder_crashed",
-        429: "busy",
+        429: "busy: what waits would make it late; try again after Retry-After seconds",
+        500: "engine_failed",
         503: "not_ready, overloaded, spool_full, decoder_lost, engine_lost",
-        504: "deadline_exceeded",
+        504: "deadline_exceeded: late by X-Request-Timeout; what needs longer belongs to /v1/jobs",
         507: "disk_full",
     }.items()
 }
@@ -65,12 +66,14 @@ def install(app: FastAPI) -> None:
 def answer(error: ReelserveError, request_id: str) -> Response:
     """The response of one of our errors."""
     ERRORS.labels(error.code).inc()
+    if isinstance(error, _TURNED_AWAY):
+        REJECTIONS.labels(error.code).inc()
     problem = Problem(
         title=error.title, status=error.status, detail=error.detail, code=error.code, request_id=request_id,
         value=error.value, limit=error.limit,
     )  # fmt: skip
     headers = {"Retry-After": str(error.retry_after_seconds)} if error.retry_after_seconds else None
-    return JSONResponse(problem.model_dump(exclude_none=True), error.status, headers, MEDIA_TYPE)
+    return Refusal(problem.model_dump(exclude_none=True), error.status, headers)
 
 
 def request_id_of(request: Request) -> str:
@@ -81,7 +84,6 @@ def request_id_of(request: Request) -> str:
 
 async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, ReelserveError)  # noqa: S101  (registered for this class)
-    await drain(request)
     return answer(error, request_id_of(request))
 
 
@@ -89,7 +91,6 @@ async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     first = error.errors()[0]
     name = str(first["loc"][-1])
-    await drain(request)
     return answer(
         BadParameter(f"{name}: {first['msg']} (got {first.get('input')!r})", value=first.get("input")),
         request_id_of(request),
@@ -98,7 +99,6 @@ async def _validation(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    await drain(request)
     status = HTTPStatus(error.status_code)
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
     ERRORS.labels(code).inc()
@@ -106,7 +106,7 @@ async def _http(request: Request, error: Exception) -> Response:
         title=status.phrase, status=status.value, code=code, request_id=request_id_of(request),
         detail=f"{request.method} {request.url.path}: {error.detail}; see /docs",
     )  # fmt: skip
-    return JSONResponse(problem.model_dump(exclude_none=True), status.value, error.headers, MEDIA_TYPE)
+    return Refusal(problem.model_dump(exclude_none=True), status.value, error.headers)
 
 
 async def _gone(request: Request, error: Exception) -> Response:  # noqa: ARG001

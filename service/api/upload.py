@@ -62,12 +62,19 @@ class Upload:
 
 
 @contextlib.asynccontextmanager
-async def received(request: Request, spool: Spool, settings: Settings) -> AsyncIterator[Upload]:
-    """Take a slot, then the request's video. Raises Overloaded and the errors of `receive_video`."""
-    with _admitted(settings.max_requests_in_flight), spool.open() as file:
-        started = time.perf_counter()
-        body = await receive_video(request, file, settings)
-        yield Upload(file.path, file.sha256, time.perf_counter() - started, body)
+async def received(
+    request: Request, spool: Spool, settings: Settings, admit: Callable[[], None] = lambda: None
+) -> AsyncIterator[Upload]:
+    """Take a slot, ask `admit`, then take the request's video: all that can refuse it does so before its body is read.
+
+    Raises Overloaded, what `admit` raises, and the errors of `receive_video`.
+    """
+    with _admitted(settings.max_requests_in_flight):
+        admit()
+        with spool.open() as file:
+            started = time.perf_counter()
+            body = await receive_video(request, file, settings)
+            yield Upload(file.path, file.sha256, time.perf_counter() - started, body)
 
 
 _in_flight = 0

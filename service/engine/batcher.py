@@ -1,78 +1,79 @@
-"""The frame batcher: frames of many clips fill one encoder batch, without padding and without a timer.
+"""The frame batcher: frames of many clips fill one encoder batch, fairly, without padding on a CPU and without a timer.
 
-Clips hand in chunks; whoever has a free session takes the oldest frames, up to `max_batch_frames`, whichever
-clip they are of, runs the encoder and scatters the features back. Idle: a frame is dispatched at once.
+Each clip has a lease and hands in chunks. Whoever has a free executor takes a batch of what waits, of whichever clips
+the policy of `service.fairness` names, copies it from shared memory into the executor's own buffer (the one copy),
+runs the encoder and scatters the features back. Idle: a frame is dispatched at once.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-Frames = NDArray[np.uint8]
-Features = NDArray[np.float32]
+from service.engine.batch_sizes import BatchSizes
+from service.engine.chunks import Batch, Chunk, Encoded, Features, Frames, Part
+from service.engine.sessions import DeviceLost, Encoder
+from service.errors import EngineFailed, EngineLost, ReelserveError
+from service.fairness import Account, Fair, Priority, Turn
+from service.give_way import give_way
+from service.metrics import BATCH_FRAMES, BATCHES_RETRIED, ENGINE_IDLE_SECONDS, PADDED_FRAMES
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class Encoded:
-    """Features (N, D) float32 of one chunk, and what they cost: its wait and its share of encoder time."""
-
-    features: Features
-    queue_seconds: float
-    encode_seconds: float
-
-
-@dataclass(eq=False)
-class _Chunk:
-    frames: Frames
-    features: Features
-    future: Future[Encoded] = field(default_factory=Future)
-    submitted: float = field(default_factory=time.perf_counter)
-    taken: int = 0
-    done: int = 0
-    queue_seconds: float = 0.0
-    encode_seconds: float = 0.0
+# Clips of fewer frames than this are alike to the policy: they go first come, first served.
+SHORT_FRAMES = 64
+# What comes finds a batch of long or job work in its way for no longer than this.
+_LONG_BATCH_SECONDS = 0.015
+_NO_FRAMES = np.empty((0, 0, 0, 3), np.uint8)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Rows [start, stop) of one chunk, in one batch."""
+class Lease:
+    """One clip's way into the batcher, as a context manager: leaving withdraws what still waits."""
 
-    chunk: _Chunk
-    start: int
-    stop: int
+    def __init__(self, batcher: FrameBatcher, account: Account) -> None:
+        self.account = account
+        self.chunks: deque[Chunk] = deque()
+        self._batcher = batcher
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._batcher._withdraw(self)
+
+    def submit(self, frames: Frames, copied: Callable[[], None] = lambda: None) -> Future[Encoded]:
+        """Queue a chunk (N, H, W, 3), N >= 1; returns at once: whoever submits bounds how much it hands in.
+
+        `copied` is called once, from any thread, when the frames have been read and may be overwritten. The future
+        raises EngineFailed, EngineLost, or CancelledError after the lease was left.
+        """
+        return self._batcher._submit(self, frames, copied)
 
 
 class FrameBatcher:
-    """Bounded, first come first served by frames; one thread for each encoder session.
-
-    encoders: functions uint8 (N, H, W, 3) → float32 (N, feature_size), one a thread.
-    observe: called with the number of frames of each batch.
-    """
+    """One thread for each encoder. lost: called once when the device is in an error that only a new process mends."""
 
     def __init__(
-        self,
-        encoders: Sequence[Callable[[Frames], Features]],
-        feature_size: int,
-        *,
-        max_batch_frames: int,
-        max_queue_frames: int,
-        observe: Callable[[int], None] = lambda frames: None,
+        self, encoders: Sequence[Encoder], sizes: BatchSizes, *, lost: Callable[[EngineLost], None] = lambda error: None
     ) -> None:
-        self.feature_size = feature_size
-        self.max_batch_frames = max_batch_frames
-        self.max_queue_frames = max_queue_frames
-        self._observe = observe
+        self.sizes = sizes
+        self._feature_size = encoders[0].feature_size
+        self._lost = lost
+        self._long_frames = sizes.within(_LONG_BATCH_SECONDS)
+        self._fair = Fair(unit=1.0, base=SHORT_FRAMES)
         self._changed = threading.Condition()
-        self._chunks: deque[_Chunk] = deque()
-        self._waiting_frames = 0
+        self._leases: dict[Account, Lease] = {}  # those that have frames waiting
+        self._num_open = 0
+        self._open_since = 0.0
+        self._num_idle = 0
+        self._failure: EngineLost | None = None
         self._closed = False
         self._threads = [
             threading.Thread(target=self._serve, args=(encoder,), name=f"encoder-{i}", daemon=True)
@@ -81,21 +82,21 @@ class FrameBatcher:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, frames: Frames) -> Future[Encoded]:
-        """Queue a chunk (N, H, W, 3), N >= 1; waits while the queue is full. The batcher reads, never writes it."""
-        chunk = _Chunk(frames, np.empty((len(frames), self.feature_size), np.float32))
+    def lease(self, priority: Priority = Priority.INTERACTIVE) -> Lease:
+        """For one clip; enter it, and leave it whatever happens."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._fits(len(frames)))
-            if self._closed:
-                raise RuntimeError("the frame batcher is closed")
-            self._chunks.append(chunk)
-            self._waiting_frames += len(frames)
-            self._changed.notify_all()
-        return chunk.future
+            if self._num_open == 0:
+                self._open_since = time.monotonic()
+            self._num_open += 1
+            return Lease(self, self._fair.account(priority))
 
-    def waiting_frames(self) -> int:
+    def waiting_frames(self) -> dict[Priority, int]:
         """Frames handed in and not yet in a batch."""
-        return self._waiting_frames
+        waiting = dict.fromkeys(Priority, 0)
+        with self._changed:
+            for account, lease in self._leases.items():
+                waiting[account.priority] += _num_waiting(lease)
+        return waiting
 
     def close(self) -> None:
         """Finish what is queued, then end the threads."""
@@ -105,76 +106,168 @@ class FrameBatcher:
         for thread in self._threads:
             thread.join()
 
-    def _fits(self, frames: int) -> bool:
-        # A chunk larger than the whole queue still goes in when nothing else waits.
-        return self._waiting_frames == 0 or self._waiting_frames + frames <= self.max_queue_frames
-
-    def _take(self) -> list[_Part]:
-        """The oldest waiting frames, at most a batch of them; empty when closed."""
+    def _submit(self, lease: Lease, frames: Frames, copied: Callable[[], None]) -> Future[Encoded]:
+        chunk = Chunk(lease, frames, np.empty((len(frames), self._feature_size), np.float32), copied)
         with self._changed:
-            self._changed.wait_for(lambda: self._chunks or self._closed)
-            parts: list[_Part] = []
-            room, now = self.max_batch_frames, time.perf_counter()
-            while self._chunks and room:
-                chunk = self._chunks[0]
-                start = chunk.taken
-                chunk.taken = min(len(chunk.frames), start + room)
-                chunk.queue_seconds = now - chunk.submitted
-                parts.append(_Part(chunk, start, chunk.taken))
-                room -= chunk.taken - start
-                if chunk.taken == len(chunk.frames):
-                    self._chunks.popleft()
-            self._waiting_frames -= self.max_batch_frames - room
-            self._changed.notify_all()
-            return parts
+            if self._closed:
+                raise RuntimeError("the frame batcher is closed")
+            if self._failure:
+                raise self._failure
+            lease.chunks.append(chunk)
+            self._leases[lease.account] = lease
+            self._changed.notify(len(frames))
+        return chunk.future
 
-    def _serve(self, encoder: Callable[[Frames], Features]) -> None:
-        while parts := self._take():
-            self._encode(encoder, parts)
-            del parts  # or an idle thread would keep the frames of its last batch
+    def _withdraw(self, lease: Lease) -> None:
+        with self._changed:
+            self._num_open -= 1
+            self._leases.pop(lease.account, None)
+            for chunk in lease.chunks:
+                chunk.future.cancel()
+            lease.chunks.clear()
 
-    def _encode(self, encoder: Callable[[Frames], Features], parts: list[_Part]) -> None:
-        try:
-            self._run(encoder, parts)
-        except Exception as batch_error:  # noqa: BLE001  (whatever a runtime raises must reach the clips)
-            if len(parts) == 1:
-                self._fail(parts[0], batch_error)
-                return
-            for part in parts:  # a bad clip must not fail its neighbours: each once alone
-                try:
-                    self._run(encoder, [part])
-                except Exception as error:  # noqa: BLE001
-                    self._fail(part, error)
+    def _take(self) -> Batch | None:
+        """What to run next; None when closed and done."""
+        with self._changed:
+            self._num_idle += 1
+            while not self._leases and not self._closed:
+                since = time.monotonic()
+                self._changed.wait()
+                if self._num_open:  # clips are there, and their decoding is behind
+                    ENGINE_IDLE_SECONDS.inc(time.monotonic() - max(since, self._open_since))
+            idle, self._num_idle = self._num_idle, self._num_idle - 1
+            return self._fill(idle) if self._leases else None
 
-    def _run(self, encoder: Callable[[Frames], Features], parts: list[_Part]) -> None:
-        pieces = [part.chunk.frames[part.start : part.stop] for part in parts]
-        batch = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        started = time.perf_counter()
-        features = encoder(batch)
-        seconds = time.perf_counter() - started
-        self._observe(len(batch))
-        at = 0
-        for part in parts:
-            rows = part.stop - part.start
-            part.chunk.features[part.start : part.stop] = features[at : at + rows]
-            at += rows
-            self._finish(part, seconds * rows / len(batch))
+    def _fill(self, num_idle: int) -> Batch:
+        """Under the lock. Idle executors share what waits: two batches of two are done sooner than one of four."""
+        waiting = sum(map(_num_waiting, self._leases.values()))
+        room = math.ceil(waiting / num_idle)
+        if all(map(self._is_long, self._leases)):
+            room = min(room, self._long_frames)
+        size = self.sizes.best(room)
+        parts: list[Part] = []
+        now, at = time.perf_counter(), 0
+        while at < size and self._leases:
+            turn = self._fair.choose(self._leases)
+            part = self._part(turn, at, size - at, now)
+            parts.append(part)
+            at += part.rows
+        return Batch(parts, size)
 
-    def _finish(self, part: _Part, encode_seconds: float) -> None:
+    def _part(self, turn: Turn, at: int, room: int, now: float) -> Part:
+        lease = self._leases[turn.account]
+        chunk = lease.chunks[0]
+        start = chunk.num_taken
+        chunk.num_taken = min(len(chunk.features), start + room)
+        chunk.queue_seconds = now - chunk.submitted
+        part = Part(chunk, start, chunk.num_taken, at)
+        self._fair.charge(turn, part.rows, self._leases)
+        if chunk.num_taken == len(chunk.features):
+            lease.chunks.popleft()
+            if not lease.chunks:
+                del self._leases[turn.account]
+        return part
+
+    def _is_long(self, account: Account) -> bool:
+        return account.priority is Priority.JOB or account.attained >= SHORT_FRAMES
+
+    def _serve(self, encoder: Encoder) -> None:
+        give_way()
+        while batch := self._take():
+            self._copy(encoder, batch)
+            try:
+                features, seconds = _timed(encoder, batch.size)
+            except DeviceLost as error:
+                self._lose(error)
+                self._fail(batch.parts, self._failure)
+            except Exception as error:  # noqa: BLE001  (whatever a runtime raises must reach the clips)
+                log.warning("a batch of %d frames of %d clips failed: %s", batch.size, len(batch.parts), error)
+                self._retry(encoder, batch)
+            else:
+                BATCH_FRAMES.observe(batch.num_frames)
+                PADDED_FRAMES.inc(batch.size - batch.num_frames)
+                for part in batch.parts:
+                    self._finish(part, features[part.at : part.at + part.rows], seconds * part.rows / batch.num_frames)
+            del batch  # or an idle thread would keep the features of its last batch
+
+    def _copy(self, encoder: Encoder, batch: Batch) -> None:
+        for part in batch.parts:
+            chunk = part.chunk
+            encoder.buffer[part.at : part.at + part.rows] = chunk.frames[part.start : part.stop]
+            with self._changed:  # two executors may hold parts of one chunk
+                chunk.num_copied += part.rows
+                complete = chunk.num_copied == len(chunk.features)
+            if complete:
+                chunk.frames = _NO_FRAMES
+                chunk.copied()
+
+    def _retry(self, encoder: Encoder, batch: Batch) -> None:
+        """Each part once alone: a bad clip must not fail its neighbours, and a passing fault need fail nobody."""
+        BATCHES_RETRIED.inc()
+        for part in batch.parts:
+            # In order, and downwards: no row is overwritten before its own turn.
+            encoder.buffer[: part.rows] = encoder.buffer[part.at : part.at + part.rows]
+            try:
+                features, seconds = _timed(encoder, self.sizes.at_least(part.rows))
+            except DeviceLost as error:
+                self._lose(error)
+                self._fail([part], self._failure)
+            except Exception:
+                log.exception("a clip of which %d frames were alone in a batch failed again", part.rows)
+                self._fail([part], EngineFailed("the encoder failed on this clip, twice; the log has the reason"))
+            else:
+                self._finish(part, features[: part.rows], seconds)
+
+    def _finish(self, part: Part, features: Features, encode_seconds: float) -> None:
         chunk = part.chunk
-        with self._changed:  # two sessions may hold parts of one chunk
-            chunk.done += part.stop - part.start
+        if not np.isfinite(features).all():
+            self._fail([part], EngineFailed("the encoder gives no finite features for this clip; is it float16?"))
+            return
+        chunk.features[part.start : part.stop] = features
+        with self._changed:
+            chunk.num_done += part.rows
             chunk.encode_seconds += encode_seconds
-            complete = chunk.done == len(chunk.frames) and not chunk.future.done()
-        if complete:
+            complete = chunk.num_done == len(chunk.features)
+        if complete and self._settle(chunk):
             chunk.future.set_result(Encoded(chunk.features, chunk.queue_seconds, chunk.encode_seconds))
 
-    def _fail(self, part: _Part, error: Exception) -> None:
+    def _fail(self, parts: Sequence[Part], error: ReelserveError | None) -> None:
+        """The clips of these parts get the error; what else waits of them is taken out."""
+        chunks = {part.chunk for part in parts}
         with self._changed:
-            if part.chunk.future.done():
-                return
-            if part.chunk in self._chunks:
-                self._chunks.remove(part.chunk)
-                self._waiting_frames -= len(part.chunk.frames) - part.chunk.taken
-                self._changed.notify_all()
-            part.chunk.future.set_exception(error)
+            for lease in {chunk.lease for chunk in chunks}:
+                self._leases.pop(lease.account, None)
+                chunks.update(lease.chunks)
+                lease.chunks.clear()
+        for chunk in chunks:
+            if self._settle(chunk):
+                chunk.future.set_exception(error)
+
+    def _settle(self, chunk: Chunk) -> bool:
+        """Whether the caller is the first who may answer, and somebody still wants it."""
+        with self._changed:
+            first, chunk.settled = not chunk.settled, True
+        return first and chunk.future.set_running_or_notify_cancel()
+
+    def _lose(self, error: DeviceLost) -> None:
+        """Nothing more runs here: fail all that waits, and say so once."""
+        with self._changed:
+            first = self._failure is None
+            self._failure = self._failure or EngineLost(
+                f"the device of the encoder is lost ({error}); this process ends, another takes its place; try again"
+            )
+            waiting = [Part(chunk, 0, 0, 0) for lease in self._leases.values() for chunk in lease.chunks]
+        self._fail(waiting, self._failure)
+        if first:
+            log.critical("%s", self._failure.detail)
+            self._lost(self._failure)
+
+
+def _num_waiting(lease: Lease) -> int:
+    return sum(len(chunk.features) - chunk.num_taken for chunk in lease.chunks)
+
+
+def _timed(encoder: Encoder, size: int) -> tuple[Features, float]:
+    started = time.perf_counter()
+    features = encoder.run(size)
+    return features, time.perf_counter() - started

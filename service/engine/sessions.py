@@ -1,77 +1,139 @@
-"""ONNX Runtime sessions: providers and threads in one place."""
+"""The small session interface behind which the runtimes are: encoders for executor threads, sessions for heads."""
 
 from __future__ import annotations
 
 import logging
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Protocol
 
-import onnxruntime as ort
+import numpy as np
+from numpy.typing import NDArray
 
-from service.bundle import CertificateDocument, Runtime
+from service.bundle import GPU_RUNTIMES, EncoderDocument, Precision, Runtime
+from service.engine.choice import choose_runtime
+from service.engine.device_errors import DeviceLost, is_sticky
+from service.engine.onnx_runtime import open_onnx_encoders, open_session, provider_of
+from service.engine.openvino_runtime import open_openvino_encoders
 from service.errors import NotReady
+
+__all__ = [
+    "DeviceLost", "Encoder", "check_placement", "choose_runtime", "is_sticky", "misplaced", "open_encoders",
+    "open_session", "provider_of", "warm_up",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
-# In order of preference; what the first does not take goes to the next. TF32 would keep 11 bits of float32's 24.
-_CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})
-_PROVIDERS: dict[Runtime, list[tuple[str, dict[str, str]]]] = {
-    "onnxruntime-cpu": [("CPUExecutionProvider", {})],
-    "onnxruntime-cuda": [_CUDA, ("CPUExecutionProvider", {})],
-    "onnxruntime-tensorrt": [("TensorrtExecutionProvider", {}), _CUDA, ("CPUExecutionProvider", {})],
-}
+# One core against a GPU is 10 to 1 and more on the slowest that is served; a graph that fell to the CPU is 1 to 1.
+_GPU_AT_LEAST = 2.0
+_PROBE_CPU_FRAMES = 8
+_PROBE_RUNS = 3
 
 
-def choose_runtime(wanted: Literal["auto", "cpu", "cuda"], certificate: CertificateDocument) -> Runtime:
-    """The runtime to serve a bundle on: present on this machine and proven by the certificate.
+class Encoder(Protocol):
+    """One executor thread's encoder; not shared between threads.
 
-    Raises NotReady when the one asked for by name is absent or unproven: no silent fallback.
+    buffer: (max_batch_frames, H, W, 3), writable: the one place that frames are copied to.
     """
-    if wanted == "cpu":
-        return _proven("onnxruntime-cpu", certificate)
-    if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # CUDA and cuDNN of their own wheels; without it a silent fall to the CPU
-    present = "CUDAExecutionProvider" in ort.get_available_providers()
-    if wanted == "cuda":
-        if not present:
-            raise NotReady(
-                "runtime is cuda, but ONNX Runtime has no CUDA provider here; install requirements/serve-gpu.txt"
-            )
-        return _proven("onnxruntime-cuda", certificate)
-    if present and certificate.covers("onnxruntime-cuda", "fp32"):
-        return "onnxruntime-cuda"
-    if present:
-        log.warning("a CUDA provider is here, but the certificate proves nothing for it: serving on the CPU")
-    return _proven("onnxruntime-cpu", certificate)
+
+    runtime: Runtime
+    precision: Precision
+    feature_size: int
+    buffer: NDArray[np.uint8]
+
+    def run(self, num_frames: int) -> NDArray[np.float32]:
+        """Features (num_frames, D) of `buffer[:num_frames]`, the caller's own. Raises DeviceLost when all is lost."""
 
 
-def provider_of(runtime: Runtime) -> str:
-    """ONNX Runtime's name of the provider that a runtime is named after."""
-    return _PROVIDERS[runtime][0][0]
+def open_encoders(
+    path: Path,
+    document: EncoderDocument,
+    runtime: Runtime,
+    precision: Precision,
+    *,
+    count: int,
+    max_batch_frames: int,
+    gpu_memory_bytes: int | None = None,
+) -> list[Encoder]:
+    """Encoders for `count` threads, on the weights once. path: of encoder.onnx; fp16 reads encoder.fp16.onnx beside it.
 
-
-def open_session(
-    path: Path, runtime: Runtime, num_threads: int = 1, profile_prefix: Path | None = None
-) -> ort.InferenceSession:
-    """A session on one provider, without spinning threads; with `profile_prefix` it writes which node ran where.
-
-    Small batches, one thread each, a thread a core, beat large batches on many threads on a CPU. `run` may be
-    called from many threads at once.
+    gpu_memory_bytes: most that the GPU's arena may take. Raises NotReady.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if profile_prefix is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile_prefix)
-    session = ort.InferenceSession(str(path), options, providers=_PROVIDERS[runtime])
-    if session.get_providers()[0] != provider_of(runtime):
-        raise NotReady(f"{path.name} runs on {session.get_providers()[0]}, not on {provider_of(runtime)}")
-    return session
+    if precision == "fp16":
+        if document.fp16_sha256 is None:
+            raise NotReady(f"encoder {document.name} has no float16 graph; export with --fp16")
+        path = path.with_name("encoder.fp16.onnx")
+    if runtime == "openvino-cpu":
+        return [*open_openvino_encoders(path, document, precision, count=count, max_batch_frames=max_batch_frames)]
+    return [
+        *open_onnx_encoders(
+            path,
+            document,
+            runtime,
+            precision,
+            count=count,
+            max_batch_frames=max_batch_frames,
+            gpu_memory_bytes=gpu_memory_bytes,
+        )
+    ]
 
 
-def _proven(runtime: Runtime, certificate: CertificateDocument) -> Runtime:
-    if not certificate.covers(runtime, "fp32"):
-        raise NotReady(f"the certificate proves nothing for {runtime} fp32; export on a machine that has it")
-    return runtime
+def warm_up(encoders: Sequence[Encoder], sizes: Sequence[int]) -> float:
+    """Run every batch size on all encoders at once, twice; returns seconds a frame of the last size, once warm.
+
+    At once, as each of OpenVINO's threads has to meet each size. Raises what a run raises.
+    """
+    together = threading.Barrier(len(encoders))
+
+    def run(encoder: Encoder) -> float:
+        seconds = 0.0
+        for size in (size for size in sizes for _ in range(2)):
+            together.wait()
+            started = time.perf_counter()
+            encoder.run(size)
+            seconds = (time.perf_counter() - started) / size
+        return seconds
+
+    with ThreadPoolExecutor(len(encoders)) as pool:
+        return max(pool.map(run, encoders))
+
+
+def check_placement(encoder: Encoder, path: Path, document: EncoderDocument, *, require_gpu: bool) -> float | None:
+    """Time a warm batch of a GPU's encoder against one CPU thread's; returns how many times as fast; None on a CPU.
+
+    A provider that is named may still leave nodes to the CPU, or sit on a GPU that does nothing. Raises NotReady then
+    with `require_gpu`, else warns. path: of encoder.onnx. Tested with times made up: never run on a GPU.
+    """
+    if encoder.runtime not in GPU_RUNTIMES:
+        return None
+    cpu_frames = min(_PROBE_CPU_FRAMES, len(encoder.buffer))
+    [on_cpu] = open_encoders(path, document, "onnxruntime-cpu", "fp32", count=1, max_batch_frames=cpu_frames)
+    gpu_seconds, cpu_seconds = _frame_seconds(encoder, _PROBE_RUNS), _frame_seconds(on_cpu, _PROBE_RUNS)
+    if problem := misplaced(encoder.runtime, gpu_seconds, cpu_seconds):
+        if require_gpu:
+            raise NotReady(f"require_gpu is set, and {problem}")
+        log.warning(problem)
+    return cpu_seconds / gpu_seconds
+
+
+def misplaced(runtime: Runtime, gpu_seconds: float, cpu_seconds: float) -> str:
+    """What is wrong with a GPU that takes `gpu_seconds` a frame where a CPU thread takes `cpu_seconds`; or empty."""
+    if cpu_seconds >= _GPU_AT_LEAST * gpu_seconds:
+        return ""
+    return (
+        f"{runtime} takes {gpu_seconds * 1e3:.3g} ms a frame and one CPU thread {cpu_seconds * 1e3:.3g} ms: the graph "
+        "is not on the GPU, or the GPU is taken; see the certificate's placement and nvidia-smi"
+    )
+
+
+def _frame_seconds(encoder: Encoder, runs: int) -> float:
+    """Seconds a frame of a full buffer, the best of some runs."""
+    seconds = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        encoder.run(len(encoder.buffer))
+        seconds.append(time.perf_counter() - started)
+    return min(seconds) / len(encoder.buffer)

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import EmptyFile, NotAVideo
+from service.errors import EmptyFile
+from service.video.errors import NotAVideo
 from service.video.size_watch import SizeLog, SizeWatch
 
 # Some containers promise absurd rates (90000); a nominal step is only used where timestamps fail.

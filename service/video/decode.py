@@ -18,12 +18,12 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import CorruptVideo, TooShort
 from service.video.capture import Capture, ErrorLog
 from service.video.clock import Clock, TimeBase
 from service.video.colour import bgr_to_rgb
 from service.video.container import Container, identify
 from service.video.diagnosis import no_frame
+from service.video.errors import CorruptVideo, TooShort
 from service.video.frames import prepare
 from service.video.grid import SamplingGrid
 from service.video.limits import DecodeLimits
@@ -268,10 +268,15 @@ class ClipReader:
     def _check_enough(self) -> None:
         if self._clock.num_frames == 0 or (self._decoded == 0 and self._dropped):
             raise no_frame(self.header.codec)
-        if self.grid.num_ticks < self.spec.min_frames:
-            raise TooShort(
-                f"the clip gives {self.grid.num_ticks} frames at {self.spec.sample_fps:g} per second, the model needs "
-                f"{self.spec.min_frames}; send a longer clip",
-                value=self.grid.num_ticks,
-                limit=self.spec.min_frames,
-            )
+        check_enough(self.grid.num_ticks, self.spec)
+
+
+def check_enough(num_ticks: int, spec: ClipSpec) -> None:
+    """Raises TooShort when a clip has fewer ticks than the model needs."""
+    if num_ticks < spec.min_frames:
+        raise TooShort(
+            f"the clip gives {num_ticks} frames at {spec.sample_fps:g} per second, the model needs "
+            f"{spec.min_frames}; send a longer clip",
+            value=num_ticks,
+            limit=spec.min_frames,
+        )

@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from service.errors import DecodeMemory, NoDecodableFrame, NotAVideo, ReelserveError, VideoError
+from service.errors import ReelserveError
 from service.video.confine import FfmpegLog, Memory, confine, open_no_more_files
 from service.video.container import Container, identify_soon
 from service.video.decode import ClipReader
 from service.video.diagnosis import explain, no_frame
+from service.video.errors import DecodeMemory, NoDecodableFrame, NotAVideo, VideoError
 from service.video.facts import ProbeFacts
 from service.video.limits import DecodeLimits
 from service.video.probe import Prober, unopened
@@ -81,7 +82,9 @@ class ClipTask:
         if not self._reader.ended:
             return Reply(ticks=ticks.tolist(), **opened)
         self._check_memory(self._reader)
-        return Reply(ticks=ticks.tolist(), ended=True, report=self._reader.report(), **opened)
+        return Reply(
+            ticks=ticks.tolist(), ended=True, report=self._reader.report(), cpu_seconds=time.process_time(), **opened
+        )
 
     def _check_memory(self, reader: ClipReader) -> None:
         """Raises MemoryError when the walk may have ended for want of it."""

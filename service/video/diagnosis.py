@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from service.errors import CodecNotSupported, NoDecodableFrame, NotAVideo, NoVideoStream, VideoError
 from service.video.container import Container
+from service.video.errors import CodecNotSupported, NoDecodableFrame, NotAVideo, NoVideoStream, VideoError
 
 # FFmpeg's words when it has no decoder for what it knows, when it may not read the container, and when the
 # index of an MP4 or MOV file, which writers put at its end, is not there. (FFmpeg 5.1 writes "suppport".)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.errors import TooLong, TooManyFrames, TooManyPixels
+from service.video.errors import TooLong, TooManyFrames, TooManyPixels
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from service.errors import DecoderCrashed, DecoderLost, DecodeTimeout, ReelserveError
+from service.errors import DecoderLost, ReelserveError
+from service.fairness import Priority
 from service.metrics import DECODERS_ENDED, VIDEOS_OPEN
 from service.video.container import Container
 from service.video.credits import Credits
 from service.video.decode import DecodeReport, FrameChunk
+from service.video.errors import DecoderCrashed, DecodeTimeout
 from service.video.facts import ProbeFacts
 from service.video.limits import DecodeLimits
 from service.video.segments import Segments
@@ -80,6 +82,7 @@ class DecodePool:
         start_seconds: float = 0.0,
         end_seconds: float = float("inf"),
         strict: bool = False,
+        priority: Priority = Priority.INTERACTIVE,
         check: Check = lambda: None,
     ) -> OpenVideo:
         """A video to read, as a context manager; `check` is called while waiting and may raise (Cancelled)."""
@@ -87,7 +90,13 @@ class DecodePool:
             task="clip", path=path.absolute(), limits=self.limits, spec=spec, start_seconds=start_seconds,
             end_seconds=end_seconds, strict=strict, chunk_frames=CHUNK_FRAMES,
         )  # fmt: skip
-        return OpenVideo(self, request, check)
+        return OpenVideo(self, request, check, priority)
+
+    def header(self, path: Path, *, check: Check = lambda: None) -> Container:
+        """What the headers say, without a frame; blocks. Raises what opening the video would."""
+        request = DecodeRequest(task="probe", path=path.absolute(), limits=self.limits)
+        with OpenVideo(self, request, check, Priority.INTERACTIVE) as video:
+            return video.container
 
     def probe(self, path: Path, *, full: bool = False, check: Check = lambda: None) -> ProbeFacts:
         """What a file really is: by its header and first frames, or by a `full` walk. Blocks; nothing is inferred.
@@ -96,7 +105,7 @@ class DecodePool:
         file for is in the facts.
         """
         request = DecodeRequest(task="probe", path=path.absolute(), limits=self.limits, full=full)
-        with OpenVideo(self, request, check) as video:
+        with OpenVideo(self, request, check, Priority.INTERACTIVE) as video:
             return video.facts()
 
     def close(self) -> None:
@@ -112,12 +121,13 @@ class OpenVideo:
     decodes again what was delivered already.
     """
 
-    def __init__(self, pool: DecodePool, request: DecodeRequest, check: Check) -> None:
+    def __init__(self, pool: DecodePool, request: DecodeRequest, check: Check, priority: Priority) -> None:
         self.container = Container()
-        self.open_seconds = 0.0
+        self.open_seconds = self.cpu_seconds = 0.0  # the latter of the process that came to the end
         self._pool = pool
         self._request = request
         self._check = check
+        self._priority = priority
         self._channel: socket.socket | None = None
         self._replaced = False
         self._delivered = self._skip = 0
@@ -128,7 +138,7 @@ class OpenVideo:
         self._segments = Segments(CHUNKS_HELD + 1, (request.chunk_frames, height, width, 3))
 
     def __enter__(self) -> OpenVideo:
-        self._share = self._pool.credits.share()
+        self._share = self._pool.credits.share(self._priority)
         VIDEOS_OPEN.inc()
         try:
             try:
@@ -164,6 +174,7 @@ class OpenVideo:
             else:
                 self._segments.give_back(segment)
             self._report = reply.report
+            self.cpu_seconds = reply.cpu_seconds
 
     @property
     def busy_seconds(self) -> float:

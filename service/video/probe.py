@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from service.errors import TooLong, TooManyFrames, TooManyPixels, VideoError
 from service.video.capture import Capture, ErrorLog, Header
 from service.video.container import Container
+from service.video.errors import TooLong, TooManyFrames, TooManyPixels, VideoError
 from service.video.facts import Damage, ProbeFacts, Promise, Refusal, Speed
 from service.video.limits import DecodeLimits
 from service.video.size_watch import size_changed

@@ -11,6 +11,8 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from service.metrics import SHARED_MEMORY_BYTES
+
 # A decoder that shrank a segment under our feet would kill the service with SIGBUS.
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
@@ -29,6 +31,8 @@ class Segments:
             memory = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
             self._frames.append(np.frombuffer(memory, np.uint8).reshape(shape))
         self._free = deque(range(count))
+        self._num_bytes = count * math.prod(shape)
+        SHARED_MEMORY_BYTES.inc(self._num_bytes)
 
     def take(self) -> int:
         """A segment to fill. RuntimeError when all are held."""
@@ -49,4 +53,6 @@ class Segments:
         for descriptor in self.descriptors:
             os.close(descriptor)
         self.descriptors = []
+        SHARED_MEMORY_BYTES.dec(self._num_bytes)
+        self._num_bytes = 0
         self._frames = []

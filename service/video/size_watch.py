@@ -17,8 +17,8 @@ from typing import Protocol
 
 import cv2
 
-from service.errors import SizeChanged
 from service.video.coded_size import READERS
+from service.video.errors import SizeChanged
 from service.video.vpx import Size
 
 # FFmpeg's H.264 decoder: the coded size and the pixel format.

@@ -87,12 +87,13 @@ class Exit(Message):
 
 
 class Reply(Message):
-    """The answer to a turn."""
+    """The answer to a turn. cpu_seconds: of the process, so far."""
 
     ticks: list[int] = []
     ended: bool = False
     container: Container | None = None
     open_seconds: float = 0.0
+    cpu_seconds: float = 0.0
     report: DecodeReport | None = None
     facts: ProbeFacts | None = None
     fault: Fault | None = None

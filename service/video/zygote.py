@@ -11,22 +11,28 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import io
 import os
 import select
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 
+from service.give_way import give_way
 from service.video import decoder
 from service.video.confine import die_with_parent, name_process
 from service.video.container import identify
+from service.video.decode import ClipReader
+from service.video.spec import ClipSpec
 from service.video.wire import MAX_MESSAGE_BYTES, READY, DecodeRequest, Exit, Reply
 
 _MAX_DESCRIPTORS = 16
+# H.264 in MP4, as most clips are; drawn by tests/draw_warm_clip.py.
+_CLIP = Path(__file__).with_name("warm.mp4")
+_CLIP_FRAMES = 12
 
 
 class Zygote:
@@ -123,13 +129,42 @@ class Zygote:
             os.waitpid(pid, 0)
 
 
+def _warm_up() -> None:
+    """Decode a clip, so that no decoder has to: libraries, tables and caches come with the fork.
+
+    MediaInfo's library has to be there, as a decoder may open no file by the time that it needs it.
+    """
+    with _silenced():
+        with ClipReader(_CLIP, ClipSpec(sample_fps=25.0, frame_height=32, frame_width=32)) as reader:
+            for _ in reader.chunks(_CLIP_FRAMES):
+                pass
+        with _CLIP.open("rb") as file:
+            identify(file)
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Of FFmpeg's lines, which `FfmpegLog` wants and nobody else."""
+    kept, nowhere = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
+    try:
+        for number in (1, 2):
+            os.dup2(nowhere, number)
+        yield
+    finally:
+        for number, descriptor in zip((1, 2), kept, strict=True):
+            os.dup2(descriptor, number)
+        for descriptor in (nowhere, *kept):
+            os.close(descriptor)
+
+
 def main(descriptor: int) -> None:
     """Serve the socket until its other end is closed."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     name_process("decode-zygote")
+    give_way()
     cv2.setNumThreads(1)
-    identify(io.BytesIO(bytes(64)))  # loads its library: a decoder may open no file by then
+    _warm_up()
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads > 1:
         sys.exit(f"the zygote has {threads} threads and must have 1; set OPENBLAS_NUM_THREADS=1")

@@ -21,7 +21,7 @@ from service.bundle import canonical_sha256, file_sha256
 from service.cli import app
 from service.errors import BundleError
 from service.registry import Registry
-from tests.bundles import ROW, ZOO, copy_of_the_zoo, flip_a_byte, sealed
+from tests.bundles import ROW, ROWS, ZOO, copy_of_the_zoo, flip_a_byte, proven, sealed
 from tests.drawn import Drawn
 from tests.real_clips import real_clip
 from tests.server import ROOT, environment, problem, serve, wait_until
@@ -73,7 +73,8 @@ def test_the_zoos_bundle_is_stored_with_labels_and_metadata(models: Path) -> Non
     encoder = document["encoder"]["name"]
     assert str(held.tag) == "actions-lstm:1"
     assert Path(held.path) == models / "actions-lstm" / "1"
-    assert held.info.labels == {"task": "clip", "encoder": encoder, "proven": "onnxruntime-cpu fp32"}
+    pairs = "onnxruntime-cpu fp32, openvino-cpu bf16, openvino-cpu fp32"
+    assert held.info.labels == {"task": "clip", "encoder": encoder, "proven": pairs}
     assert held.info.metadata == {
         "sha256": {
             "model": canonical_sha256(MODEL / "model.json"),
@@ -108,12 +109,11 @@ def test_another_user_may_read_it_where_ours_may_be_read(models: Path, tiny: Pat
 
 
 def test_labels_name_every_proven_pair(tmp_path: Path) -> None:
-    cuda = ROW.model_copy(update={"runtime": "onnxruntime-cuda", "measured_on": "gpu"})
-    half = cuda.model_copy(update={"precision": "fp16"})
-    cast_on_a_cpu = cuda.model_copy(update={"precision": "bf16", "measured_on": "cpu"})
-    keep(sealed(tmp_path / "zoo", rows=(half, cuda, ROW, ROW, cast_on_a_cpu)))
-    proven = bentoml.models.get("tiny:1").info.labels["proven"]
-    assert proven == "onnxruntime-cpu fp32, onnxruntime-cuda fp16, onnxruntime-cuda fp32"
+    cuda, half = proven("onnxruntime-cuda"), proven("onnxruntime-cuda", "fp16")
+    cast_on_a_cpu = proven("onnxruntime-cuda", "bf16", measured_on="cpu")
+    keep(sealed(tmp_path / "zoo", rows=half + cuda + ROWS + ROWS + cast_on_a_cpu))
+    label = bentoml.models.get("tiny:1").info.labels["proven"]
+    assert label == "onnxruntime-cpu fp32, onnxruntime-cuda fp16, onnxruntime-cuda fp32"
 
 
 def test_the_same_bytes_once_more_change_nothing(models: Path, tiny: Path) -> None:

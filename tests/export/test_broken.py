@@ -71,7 +71,10 @@ BROKEN: dict[str, Broken] = {
         ENCODER, "frames: dimension 0 is 1", damage.frozen_in_metadata("frames", 0, 1), encoder=True
     ),
     "frames of one inside the encoder": Broken(
-        FEATURES_LINE, "reshape", damage.frozen_inside("features", (1, FEATURES)), encoder=True
+        FEATURES_LINE,
+        "invalid dimensions for output: features for the following indices index: 0 Got: 32 Expected: 1",
+        damage.frozen_inside("features", (1, FEATURES)),
+        encoder=True,
     ),
     "wrong normalisation": Broken(FEATURES_LINE, "batch", module=damage.imagenet_normalisation, encoder=True),
     "wrong range of pixels": Broken(FEATURES_LINE, "batch", module=damage.pixels_up_to_255, encoder=True),

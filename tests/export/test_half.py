@@ -15,7 +15,7 @@ from export.clips import ProofClip
 from export.encoder import ENCODER_AXES, export_encoder, half_precision
 from export.structure import faults
 from export.tolerances import tolerance_of
-from service.bundle import CertificateDocument, read_document
+from service.bundle import HEAD_LINES, CertificateDocument, read_document
 from service.engine.sessions import open_session
 from tests.export.models import FEATURES, build, encoder
 
@@ -80,5 +80,11 @@ def test_a_precision_measured_on_a_cpu_covers_no_runtime(clips: list[ProofClip],
     assert on_a_cpu.covers("onnxruntime-cpu", "fp32")
     assert not on_a_cpu.covers("onnxruntime-cpu", "fp16")
     assert not on_a_cpu.covers("onnxruntime-cuda", "fp16")
-    on_a_gpu = [row.model_copy(update={"runtime": "onnxruntime-cuda", "measured_on": "gpu"}) for row in rows]
-    assert on_a_cpu.model_copy(update={"rows": tuple(on_a_gpu)}).covers("onnxruntime-cuda", "fp16")
+    on_a_gpu, head_on_a_gpu = (
+        tuple(row.model_copy(update={"runtime": "onnxruntime-cuda", "measured_on": "gpu"}) for row in measured)
+        for measured in (rows, [row for row in on_a_cpu.rows if row.check in HEAD_LINES])
+    )
+    both = on_a_cpu.model_copy(update={"rows": on_a_gpu + head_on_a_gpu})
+    assert both.covers("onnxruntime-cuda", "fp16")
+    assert not both.covers("onnxruntime-cuda", "fp32")
+    assert not on_a_cpu.model_copy(update={"rows": on_a_cpu.rows + on_a_gpu}).covers("onnxruntime-cuda", "fp16")

@@ -23,7 +23,8 @@ from models import encoders
 from models.checkpoint import Checkpoint
 from models.heads import HeadDims
 from service.bundle import CertificateDocument, ModelDocument, Task, read_document
-from service.engine.heads import Head, WindowScorer
+from service.engine.heads import Head
+from service.engine.scorer import WindowScorer
 from service.engine.sessions import open_session
 from service.registry import verify
 from service.video.windows import cover

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from service.errors import DecoderCrashed
+from service.video.errors import DecoderCrashed
 from tests.fuzz.campaign import Figures, fuzz
 from tests.fuzz.mutate import Mutant
 from tests.fuzz.sources import sources

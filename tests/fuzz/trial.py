@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from service.errors import DecodeMemory, DecoderCrashed, DecodeTimeout, ReelserveError, TooManyFrames, TooShort
+from service.errors import ReelserveError
 from service.video.decode import DecodeReport
+from service.video.errors import DecodeMemory, DecoderCrashed, DecodeTimeout, TooManyFrames, TooShort
 from service.video.facts import ProbeFacts
 from service.video.limits import DecodeLimits
 from service.video.pool import DecodePool

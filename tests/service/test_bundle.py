@@ -7,16 +7,21 @@ from pathlib import Path
 import pytest
 
 from service.bundle import (
+    ENCODER_LINES,
+    HEAD_LINES,
     CertificateDocument,
     EncoderDocument,
     ModelDocument,
+    Precision,
+    Runtime,
     canonical_sha256,
     file_sha256,
+    head_runtime,
     read_document,
     write_document,
 )
 from service.errors import BundleError
-from tests.bundles import ROW, sealed
+from tests.bundles import ROW, ROWS, ZOO, proven, sealed
 
 
 @pytest.fixture
@@ -137,10 +142,41 @@ def test_a_certificate_tells_what_failed_and_what_it_covers(folder: Path) -> Non
     assert lying.failing()[0].endswith("0.5, at most 0.0001 needed; batch 7")  # the figure counts, not the word
 
 
-def test_reduced_precision_is_covered_only_where_a_gpu_measured_it(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("runtime", "precision", "measured_on", "covered"),
+    [
+        ("onnxruntime-cpu", "fp32", "cpu", True),
+        ("onnxruntime-cpu", "fp16", "cpu", False),  # casts around fp32 kernels
+        ("onnxruntime-cpu", "bf16", "cpu", False),
+        ("onnxruntime-cuda", "fp32", "gpu", True),
+        ("onnxruntime-cuda", "fp16", "gpu", True),
+        ("onnxruntime-cuda", "fp16", "cpu", False),
+        ("onnxruntime-cuda", "bf16", "gpu", False),  # ONNX's Conv takes none
+        ("onnxruntime-tensorrt", "fp16", "gpu", True),
+        ("openvino-cpu", "fp32", "cpu", True),
+        ("openvino-cpu", "bf16", "cpu", True),
+        ("openvino-cpu", "bf16", "gpu", False),
+        ("openvino-cpu", "fp16", "cpu", False),
+    ],
+)
+def test_a_pair_is_covered_only_where_its_own_device_measured_it(
+    folder: Path, runtime: Runtime, precision: Precision, measured_on: str, covered: bool
+) -> None:
     certificate = read_document(folder / "certificate.json", CertificateDocument)
-    on_cpu = ROW.model_copy(update={"runtime": "onnxruntime-cuda", "precision": "fp16"})
-    on_gpu = on_cpu.model_copy(update={"measured_on": "gpu"})
-    assert not certificate.model_copy(update={"rows": (on_cpu,)}).covers("onnxruntime-cuda", "fp16")
-    assert certificate.model_copy(update={"rows": (on_gpu,)}).covers("onnxruntime-cuda", "fp16")
-    assert not certificate.model_copy(update={"rows": (on_gpu,)}).covers("onnxruntime-cpu", "fp16")
+    rows = tuple(row.model_copy(update={"measured_on": measured_on}) for row in proven(runtime, precision))
+    heads = tuple(row for row in (*ROWS, *proven(head_runtime(runtime))) if row.check in HEAD_LINES)
+    assert certificate.model_copy(update={"rows": rows + heads}).covers(runtime, precision) is covered
+
+
+@pytest.mark.parametrize("missing", sorted(ENCODER_LINES | HEAD_LINES))
+def test_a_pair_without_one_of_its_lines_is_not_covered(folder: Path, missing: str) -> None:
+    certificate = read_document(folder / "certificate.json", CertificateDocument)
+    most = tuple(row for row in (*ROWS, *proven("openvino-cpu")) if row.check != missing)
+    partly = certificate.model_copy(update={"rows": most})
+    assert not partly.covers("onnxruntime-cpu", "fp32")
+    assert not partly.covers("openvino-cpu", "fp32"), "its head runs on ONNX Runtime"
+
+
+def test_the_lines_are_those_that_the_trained_model_has() -> None:
+    certificate = read_document(ZOO / "actions-lstm" / "1" / "certificate.json", CertificateDocument)
+    assert {row.check for row in certificate.rows} >= ENCODER_LINES | HEAD_LINES

@@ -110,7 +110,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 def test_the_wait_for_a_thread_counts_in_the_total(loaded: Serving, clip: Drawn) -> None:
     waited = 5.0
     request = ClipRequest(clip.path, "0" * 64, submitted=time.perf_counter() - waited)
-    timing = loaded.predict(request, loaded.model(None)).timing_ms
+    [prediction] = loaded.predict(request, loaded.models_of(None))
+    timing = prediction.timing_ms
     assert timing.queue >= waited * 1e3
     assert timing.total >= waited * 1e3
 
@@ -119,7 +120,7 @@ def test_a_cancelled_clip_stops(loaded: Serving, clip: Drawn) -> None:
     cancelled = threading.Event()
     cancelled.set()
     with pytest.raises(Cancelled):
-        loaded.predict(ClipRequest(clip.path, "0" * 64, cancelled=cancelled), loaded.model(None))
+        loaded.predict(ClipRequest(clip.path, "0" * 64, cancelled=cancelled), loaded.models_of(None))
 
 
 def test_a_bundle_that_does_not_load_is_refused_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

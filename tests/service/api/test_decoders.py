@@ -23,7 +23,8 @@ NUM_REQUESTS = 4
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that has four videos open at once."""
-    with serve(tmp_path_factory.mktemp("busy"), max_clips_in_progress=NUM_REQUESTS, shutdown_seconds=3) as running:
+    folder, places = tmp_path_factory.mktemp("busy"), 2 * NUM_REQUESTS  # a quarter is for short clips
+    with serve(folder, max_clips_in_progress=places, feature_cache_bytes=0, shutdown_seconds=3) as running:
         yield running
 
 

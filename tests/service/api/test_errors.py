@@ -172,25 +172,6 @@ def test_too_large_without_a_length(client: httpx.Client) -> None:
     assert body["value"] > body["limit"] == MAX_UPLOAD_BYTES
 
 
-def plain_post(server: Server, num_bytes: int) -> tuple[int, bytes]:
-    """A client that sends all and only then reads, as the standard library's does."""
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=DEADLINE_SECONDS)
-    with contextlib.closing(connection):
-        connection.request("POST", PATH, body=bytes(num_bytes), headers=MP4)
-        response = connection.getresponse()
-        return response.status, response.read()
-
-
-@pytest.mark.parametrize(("num_bytes", "times"), [(5_000_000, 10), (20_000_000, 3)])
-def test_a_client_that_sends_before_it_reads_sees_the_refusal(server: Server, num_bytes: int, times: int) -> None:
-    for _ in range(times):
-        status, body = plain_post(server, num_bytes)
-        assert status == 413
-        assert b'"too_large"' in body
-        with server.client() as client:
-            problem(client.post(PATH, **form("video", ("c.mp4", bytes(num_bytes)))), 413, "too_large")
-
-
 @contextmanager
 def connected(server: Server) -> Iterator[socket.socket]:
     with socket.create_connection((server.host, server.port), DEADLINE_SECONDS) as connection:

@@ -98,7 +98,8 @@ def server(
     on_the_zoo_s_encoder(models_dir, "not-a-clip-head", nearest_colour, task="clip", **fields)
     weight = np.zeros((7, len(LABELS)), np.float32)
     on_the_zoo_s_encoder(models_dir, "other-features", linear(weight, weight[0]), task="frame", **fields)
-    with serve(tmp_path_factory.mktemp("server"), models_dir=models_dir, default_model="sliding") as running:
+    folder = tmp_path_factory.mktemp("server")
+    with serve(folder, models_dir=models_dir, default_model="sliding", feature_cache_bytes=0) as running:
         yield running, models_dir
 
 
@@ -166,6 +167,7 @@ def test_the_command_line_gives_the_server_s_answer(
     server: tuple[Server, Path], client: httpx.Client, coloured: Coloured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REELSERVE_MODELS_DIR", str(server[1]))
+    monkeypatch.setenv("REELSERVE_FEATURE_CACHE_BYTES", "0")
     result = CliRunner().invoke(app, ["predict", "--json", "--top-k", "5", "--model", "sliding", str(coloured.path)])
     assert result.exit_code == 0, result.output
     line, answer = json.loads(result.stdout), ask(client, coloured.path)

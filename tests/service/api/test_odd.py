@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from service.errors import TooShort
+from service.video.errors import TooShort
 from tests.conftest import MODEL
 from tests.fuzz import odd
 from tests.fuzz.holdings import memory_files
@@ -47,6 +47,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         max_upload_bytes=64 * MIB,
         max_requests_in_flight=4 * CLIENTS,
         max_clips_in_progress=CLIENTS,
+        feature_cache_bytes=0,
         max_decode_stall_seconds=60,
         max_decode_memory_bytes=512 * MIB,
     ) as running:

@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.bundle import ModelDocument
+from service.fairness import Priority
 from tests.bundles import copy_of_the_zoo, flip_a_byte, swap_labels
 from tests.conftest import MODEL
 from tests.drawn import Drawn, serving_frames
@@ -48,7 +49,7 @@ def test_metrics_count_predictions(server: Server, client: httpx.Client, clip: D
     assert after["reelserve_models_loaded"] == 1
     assert after["reelserve_requests_in_flight"] == 0
     assert after["reelserve_spool_bytes"] == 0
-    assert after["reelserve_encode_queue_frames"] == 0
+    assert {after[f'reelserve_encode_queue_frames{{priority="{p.name.lower()}"}}'] for p in Priority} == {0}
 
 
 def test_every_metric_has_our_prefix_and_a_help_line(client: httpx.Client) -> None:
@@ -139,9 +140,19 @@ def test_openapi_describes_the_upload(openapi: dict[str, Any]) -> None:
     assert list(content) == ["multipart/form-data", "video/*", "application/octet-stream"]
     assert content["multipart/form-data"]["schema"]["properties"]["video"]["format"] == "binary"
     assert {parameter["name"] for parameter in predict["parameters"]} == {
-        "model", "top_k", "start_seconds", "end_seconds", "strict",
+        "model", "top_k", "start_seconds", "end_seconds", "window", "stride", "min_score", "min_segment_seconds",
+        "smoothing", "strict", "X-Request-Timeout",
     }  # fmt: skip
     assert all(parameter["description"] for parameter in predict["parameters"])
+
+
+def test_openapi_describes_the_timeout_and_both_answers(openapi: dict[str, Any]) -> None:
+    predict = openapi["paths"]["/v1/predict"]["post"]
+    [timeout] = [parameter for parameter in predict["parameters"] if parameter["name"] == "X-Request-Timeout"]
+    assert (timeout["in"], timeout["required"]) == ("header", False)
+    assert {example["value"] for example in timeout["examples"].values()} == {2.5, 3600}
+    answers = predict["responses"]["200"]["content"]["application/json"]["schema"]["anyOf"]
+    assert [answer["$ref"].rpartition("/")[2] for answer in answers] == ["Prediction", "Predictions"]
 
 
 def assert_is_a_problem(openapi: dict[str, Any], response: dict[str, Any]) -> None:
@@ -154,8 +165,9 @@ def assert_is_a_problem(openapi: dict[str, Any], response: dict[str, Any]) -> No
 
 def test_openapi_describes_each_problem(openapi: dict[str, Any]) -> None:
     responses = openapi["paths"]["/v1/predict"]["post"]["responses"]
-    assert set(responses) == {"200", "400", "404", "408", "413", "415", "422", "503", "507"}
+    assert set(responses) == {"200", "400", "404", "408", "413", "415", "422", "429", "500", "503", "504", "507"}
     assert "not_a_video" in responses["422"]["description"]
+    assert all("/v1/jobs" in responses[status]["description"] for status in ("413", "504"))
     for status in set(responses) - {"200"}:
         assert_is_a_problem(openapi, responses[status])
 

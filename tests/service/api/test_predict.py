@@ -113,6 +113,7 @@ def test_the_receipt_of_a_drawn_clip(client: httpx.Client, clip: Drawn, document
         "spec_sha256": document.spec.sha256,
         "runtime": "onnxruntime-cpu",
         "precision": "fp32",
+        "cache": "off",
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import onnx
@@ -10,11 +11,17 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from service.bundle import EncoderReference, ModelDocument, StateTensor, Task
+from service.bundle import EncoderDocument, EncoderReference, ModelDocument, StateTensor, Task
 from service.engine.heads import Array, Head
+from service.engine.sessions import open_session
+from service.registry import newest_versions
 from service.video.spec import ClipSpec
+from tests.conftest import MODEL, ZOO
 
 SPEC = ClipSpec(sample_fps=4, frame_height=32, frame_width=32)
+# Of a score of at most 1: a larger batch, or a piece, may sum in another order, which float32 feels at some 1e-7.
+# (ONNX Runtime's kernels on x86-64 do not: 0 was measured. Others may.)
+REORDERED = 1e-6
 OUTPUT_AXES: dict[Task, tuple[str, ...]] = {"clip": ("batch",), "frame": ("batch", "time")}
 
 
@@ -108,6 +115,45 @@ def linear(weight: Array, bias: Array, *, poison: float | None = None) -> bytes:
     return graph(nodes, constants, weight.shape[0], ["batch", "time", weight.shape[1]])
 
 
+ENCODER = EncoderDocument(
+    name="small", sha256="0" * 64, frame_height=16, frame_width=24, feature_size=6, opset=18, exporter="none",
+    source="tests", licence="Apache-2.0",
+)  # fmt: skip
+
+
+def encoder(document: EncoderDocument = ENCODER) -> bytes:
+    """encoder.onnx of one convolution: uint8 (N, H, W, 3) → its means over the picture, float32 (N, D)."""
+    random, node = np.random.default_rng(8), helper.make_node
+    size = (document.frame_height, document.frame_width, 3)
+    constants: dict[str, NDArray[np.generic]] = {
+        "scale": np.array(1 / 255, np.float32),
+        "weight": random.normal(size=(document.feature_size, 3, 3, 3)).astype(np.float32),
+        "picture": np.array([2, 3], np.int64),
+    }
+    nodes = [
+        node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
+        node("Mul", ["float", "scale"], ["scaled"]),
+        node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
+        node("Conv", ["planes", "weight"], ["convolved"], pads=[1, 1, 1, 1]),
+        node("Relu", ["convolved"], ["activated"]),
+        node("ReduceMean", ["activated", "picture"], ["features"], keepdims=0),
+    ]
+    value = helper.make_tensor_value_info
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "encoder",
+            [value("frames", TensorProto.UINT8, ["frames", *size])],
+            [value("features", TensorProto.FLOAT, ["frames", document.feature_size])],
+            [numpy_helper.from_array(array, name) for name, array in constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
 LSTM_FEATURES, LSTM_HIDDEN, LSTM_LABELS = 5, 4, 3
 LSTM_STATE = (StateTensor(name="hidden", size=LSTM_HIDDEN), StateTensor(name="cell", size=LSTM_HIDDEN))
 
@@ -157,11 +203,48 @@ def lstm(task: Task, *, bidirectional: bool = False) -> bytes:
     return graph(nodes, constants, LSTM_FEATURES, [*OUTPUT_AXES[task], LSTM_LABELS], state)
 
 
+@cache
+def lstm_head(task: Task, *, bidirectional: bool = False, spec: ClipSpec = SPEC) -> Head:
+    """Softmax scores of `lstm`; one session for all that ask for the same."""
+    state = () if bidirectional else LSTM_STATE
+    model = document(task, LSTM_LABELS, spec, score="softmax", state=state)
+    return Head(_lstm_session(task, bidirectional), model)
+
+
+@cache
+def _lstm_session(task: Task, bidirectional: bool) -> ort.InferenceSession:
+    return session(lstm(task, bidirectional=bidirectional))
+
+
+def lstm_features(num_ticks: int, seed: int) -> Array:
+    """(num_ticks, LSTM_FEATURES)."""
+    return np.random.default_rng(seed).normal(size=(num_ticks, LSTM_FEATURES)).astype(np.float32)
+
+
+def alone(head: Head, window: Array) -> NDArray[np.float64]:
+    """(K,) or (T, K): softmax, in float64, of what the graph says of one window without padding."""
+    feeds = {"features": window[None], "lengths": np.array([len(window)])}
+    feeds |= {state.name: np.zeros((1, state.size), np.float32) for state in head.model.state}
+    [outputs] = head._session.run(["outputs"], feeds)
+    powers = np.exp(outputs[0].astype(np.float64))
+    scores: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+    return scores
+
+
+def the_head_that_ships(spec: ClipSpec | None = None) -> Head:
+    """The zoo's trained head, whose state has a pooled sum; spec: in place of its own."""
+    [folder] = [folder for folder in newest_versions(ZOO) if folder.parent.name == MODEL]
+    model = ModelDocument.model_validate_json((folder / "model.json").read_bytes())
+    return Head(
+        open_session(folder / "head.onnx", "onnxruntime-cpu"), model.model_copy(update={"spec": spec or model.spec})
+    )
+
+
 class Counting(Head):
     """A head that keeps how many windows its largest batch had."""
 
     largest_batch = 0
 
-    def scores(self, windows: list[Array]) -> Array:
+    def scores(self, windows: Sequence[Array]) -> Array:
         self.largest_batch = max(self.largest_batch, len(windows))
         return super().scores(windows)

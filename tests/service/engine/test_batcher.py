@@ -1,235 +1,149 @@
-"""The frame batcher, with plain functions as encoders: what they are given and when is what these tests are about.
-
-Every frame carries a number; its feature is made of that number, so that a row in the wrong place shows.
-"""
+"""The frame batcher: every row is its own frame's, batches are full, nothing waits that need not."""
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
-import numpy as np
 import pytest
 
-from service.engine.batcher import Encoded, Features, FrameBatcher, Frames
-from tests.server import DEADLINE_SECONDS
+from service.engine.chunks import Features, Frames
+from service.fairness import Priority
+from tests.server import DEADLINE_SECONDS, wait_until
+from tests.service.engine.numbered import FakeEncoder, assert_is_of, batcher, encode, held, numbered
 
-FEATURE_SIZE = 2
-Encoder = Callable[[Frames], Features]
-
-
-def numbered(start: int, count: int) -> Frames:
-    """Frames (count, 1, 1, 3) that carry start, start + 1, …"""
-    numbers = np.arange(start, start + count, dtype=">u4")
-    return numbers.view(np.uint8).reshape(count, 1, 1, 4)[..., 1:].copy()
+GPU_SIZES = {1: 0.005, 4: 0.0055, 16: 0.007}
 
 
-def numbers_of(frames: Frames) -> list[int]:
-    return [int(high) * 65536 + int(middle) * 256 + int(low) for high, middle, low in frames[:, 0, 0]]
-
-
-def encode(frames: Frames) -> Features:
-    """Each frame's number, and its negative."""
-    numbers = np.array(numbers_of(frames), np.float32)
-    return np.stack([numbers, -numbers], axis=1)
-
-
-def assert_is_of(encoded: Encoded, start: int, count: int) -> None:
-    expected = np.arange(start, start + count, dtype=np.float32)
-    np.testing.assert_array_equal(encoded.features, np.stack([expected, -expected], axis=1))
-    assert encoded.features.dtype == np.float32
-    assert encoded.queue_seconds >= 0
-    assert encoded.encode_seconds >= 0
-
-
-@contextmanager
-def batcher(
-    *encoders: Encoder, max_batch_frames: int = 4, max_queue_frames: int = 64, observed: list[int] | None = None
-) -> Iterator[FrameBatcher]:
-    made = FrameBatcher(
-        encoders,
-        FEATURE_SIZE,
-        max_batch_frames=max_batch_frames,
-        max_queue_frames=max_queue_frames,
-        observe=(observed if observed is not None else []).append,
-    )
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-class Gate:
-    """An encoder that waits at a gate: what queues up meanwhile is up to the test."""
-
-    def __init__(self, inner: Encoder = encode) -> None:
-        self.batches: list[list[int]] = []
-        self.entered = threading.Event()
-        self.opened = threading.Event()
-        self._inner = inner
-
-    def __call__(self, frames: Frames) -> Features:
-        self.batches.append(numbers_of(frames))
-        self.entered.set()
-        assert self.opened.wait(DEADLINE_SECONDS)
-        return self._inner(frames)
-
-
-@pytest.mark.parametrize("sessions", [1, 3])
-@pytest.mark.parametrize(("max_batch_frames", "max_queue_frames"), [(1, 1), (4, 8), (8, 256), (32, 5)])
-def test_every_row_is_its_own_frame_s(sessions: int, max_batch_frames: int, max_queue_frames: int) -> None:
-    observed: list[int] = []
+@pytest.mark.parametrize("executors", [1, 3])
+@pytest.mark.parametrize("sizes", [{1: 0.005}, {1: 0.005, 2: 0.01, 4: 0.02}, GPU_SIZES], ids=["one", "cpu", "gpu"])
+def test_every_row_is_its_own_frame_s(executors: int, sizes: dict[int, float]) -> None:
+    encoders = [FakeEncoder(max_batch_frames=max(sizes)) for _ in range(executors)]
     clips = [(clip * 10_000, random.Random(clip)) for clip in range(8)]
-    sent: list[int] = []
 
-    def send(clip: tuple[int, random.Random]) -> None:
+    def send(clip: tuple[int, random.Random]) -> int:
         start, rng = clip
-        waiting = []
-        for _ in range(25):
-            count = rng.choice([1, 1, 2, 3, 7, 8, 40])
-            waiting.append((made.submit(numbered(start, count)), start, count))
-            start += count
-            if len(waiting) == 2:
-                future, at, rows = waiting.pop(0)
+        sent, waiting = 0, []
+        with made.lease(rng.choice(list(Priority))) as lease:
+            for _ in range(25):
+                count = rng.choice([1, 1, 2, 3, 7, 8, 40])
+                waiting.append((lease.submit(numbered(start, count)), start, count))
+                start, sent = start + count, sent + count
+                if len(waiting) == 2:
+                    future, at, rows = waiting.pop(0)
+                    assert_is_of(future.result(DEADLINE_SECONDS), at, rows)
+            for future, at, rows in waiting:
                 assert_is_of(future.result(DEADLINE_SECONDS), at, rows)
-            sent.append(count)
-        for future, at, rows in waiting:
-            assert_is_of(future.result(DEADLINE_SECONDS), at, rows)
+        return sent
 
-    settings = {"max_batch_frames": max_batch_frames, "max_queue_frames": max_queue_frames}
-    with batcher(*[encode] * sessions, **settings, observed=observed) as made, ThreadPoolExecutor(len(clips)) as pool:
-        list(pool.map(send, clips))
-        assert made.waiting_frames() == 0
-    assert max(observed) <= max_batch_frames
-    assert sum(observed) == sum(sent), "every frame is encoded once"
+    with batcher(*encoders, sizes=sizes) as made, ThreadPoolExecutor(len(clips)) as pool:
+        sent = sum(pool.map(send, clips))
+        assert sum(made.waiting_frames().values()) == 0
+    batches = [batch for encoder in encoders for batch in encoder.batches]
+    assert {len(batch) for batch in batches} <= set(sizes), "only warmed-up sizes are run"
+    frames = sum(len(batch) for batch in batches)
+    assert frames == sent if sizes is not GPU_SIZES else frames >= sent, (
+        "every frame is encoded once, and on a CPU alone"
+    )
 
 
 def test_frames_of_many_clips_fill_a_batch_in_order() -> None:
-    gate = Gate()
-    with batcher(gate, max_batch_frames=4) as made:
-        futures = [made.submit(numbered(0, 1))]
-        assert gate.entered.wait(DEADLINE_SECONDS)
-        futures += [made.submit(numbered(start, count)) for start, count in ((10, 3), (20, 6), (30, 1))]
-        assert made.waiting_frames() == 10
-        gate.opened.set()
-        for future, (start, count) in zip(futures, ((0, 1), (10, 3), (20, 6), (30, 1)), strict=True):
-            assert_is_of(future.result(DEADLINE_SECONDS), start, count)
-    assert gate.batches == [[0], [10, 11, 12, 20], [21, 22, 23, 24], [25, 30]]
+    with held() as (made, encoder, release):
+        leases = [made.lease() for _ in range(3)]
+        wanted = ((10, 3), (20, 6), (30, 1))
+        futures = [lease.submit(numbered(*rows)) for lease, rows in zip(leases, wanted, strict=True)]
+        assert made.waiting_frames()[Priority.INTERACTIVE] == 10
+        release()
+        for future, rows in zip(futures, wanted, strict=True):
+            assert_is_of(future.result(DEADLINE_SECONDS), *rows)
+        assert encoder.batches == [[0], [10, 11, 12, 20], [21, 22, 23, 24], [25, 30]]
+
+
+def test_on_a_cpu_three_frames_are_run_without_padding() -> None:
+    with held() as (made, encoder, release), made.lease() as lease:
+        future = lease.submit(numbered(10, 3))
+        release()
+        future.result(DEADLINE_SECONDS)
+        assert encoder.batches == [[0], [10, 11], [12]]
+
+
+def test_on_a_gpu_three_frames_are_run_as_four() -> None:
+    with held(sizes=GPU_SIZES) as (made, encoder, release), made.lease() as lease:
+        future = lease.submit(numbered(10, 3))
+        release()
+        assert_is_of(future.result(DEADLINE_SECONDS), 10, 3)
+        assert [len(batch) for batch in encoder.batches] == [1, 4]
+
+
+def test_idle_executors_share_what_waits() -> None:
+    """Two batches of two are done sooner than one of four."""
+    met = threading.Barrier(2)
+
+    def together(frames: Frames) -> Features:
+        met.wait(DEADLINE_SECONDS)  # passes only when both are at work at once
+        return encode(frames)
+
+    first, second = FakeEncoder(together), FakeEncoder(together)
+    with batcher(first, second) as made, made.lease() as lease:
+        wait_until(lambda: made._num_idle == 2, "two idle executors")
+        assert_is_of(lease.submit(numbered(10, 4)).result(DEADLINE_SECONDS), 10, 4)
+    assert sorted(first.batches + second.batches) == [[10, 11], [12, 13]]
 
 
 def test_an_idle_batcher_waits_for_no_company() -> None:
-    with batcher(encode, max_batch_frames=256, max_queue_frames=256) as made:
-        assert_is_of(made.submit(numbered(7, 1)).result(DEADLINE_SECONDS), 7, 1)
+    with batcher(FakeEncoder(max_batch_frames=16), sizes=GPU_SIZES) as made, made.lease() as lease:
+        assert_is_of(lease.submit(numbered(7, 1)).result(DEADLINE_SECONDS), 7, 1)
 
 
-def test_a_full_queue_makes_the_sender_wait() -> None:
-    gate, sent = Gate(), threading.Event()
-    with batcher(gate, max_batch_frames=4, max_queue_frames=8) as made:
-        futures = [made.submit(numbered(0, 4))]
-        assert gate.entered.wait(DEADLINE_SECONDS)
-        futures += [made.submit(numbered(10, 5)), made.submit(numbered(20, 3))]
+def test_frames_may_be_overwritten_as_soon_as_they_are_copied() -> None:
+    """The segment goes back to the decoder before the encoder has run."""
+    with held() as (made, _, release), made.lease() as lease:
+        frames, copied = numbered(10, 4), threading.Event()
 
-        def send_one_more() -> None:
-            futures.append(made.submit(numbered(30, 1)))
-            sent.set()
+        def overwrite() -> None:
+            frames[:] = 255
+            copied.set()
 
-        sender = threading.Thread(target=send_one_more)
-        sender.start()
-        assert not sent.wait(0.2)
-        assert made.waiting_frames() == 8
-        gate.opened.set()
-        assert sent.wait(DEADLINE_SECONDS)
-        sender.join()
-        for future, (start, count) in zip(futures, ((0, 4), (10, 5), (20, 3), (30, 1)), strict=True):
-            assert_is_of(future.result(DEADLINE_SECONDS), start, count)
+        future = lease.submit(frames, copied=overwrite)
+        assert not copied.is_set()
+        release()
+        assert_is_of(future.result(DEADLINE_SECONDS), 10, 4)
+        assert copied.is_set()
 
 
-def test_a_chunk_larger_than_the_queue_goes_in_alone() -> None:
-    with batcher(encode, max_batch_frames=2, max_queue_frames=3) as made:
-        assert_is_of(made.submit(numbered(5, 50)).result(DEADLINE_SECONDS), 5, 50)
+def test_a_clip_that_leaves_takes_its_frames_with_it() -> None:
+    with held() as (made, encoder, release), made.lease() as staying:
+        with made.lease() as leaving:
+            gone = leaving.submit(numbered(10, 5))
+            stays = staying.submit(numbered(20, 2))
+        assert made.waiting_frames()[Priority.INTERACTIVE] == 2
+        with pytest.raises(CancelledError):
+            gone.result(0)
+        release()
+        assert_is_of(stays.result(DEADLINE_SECONDS), 20, 2)
+        assert encoder.batches == [[0], [20, 21]]
 
 
-BAD = 666
-
-
-def fails_on_bad(frames: Frames) -> Features:
-    if BAD in numbers_of(frames):
-        raise ValueError("a bad frame")
-    return encode(frames)
-
-
-def test_a_bad_frame_fails_its_own_chunk_only() -> None:
-    """The bad chunk shares a batch with two others; each of them is tried again alone."""
-    gate = Gate(fails_on_bad)
-    with batcher(gate, max_batch_frames=8) as made:
-        first = made.submit(numbered(0, 1))
-        assert gate.entered.wait(DEADLINE_SECONDS)
-        before, bad, after = (made.submit(numbered(start, 2)) for start in (10, BAD - 1, 20))
-        gate.opened.set()
-        assert_is_of(first.result(DEADLINE_SECONDS), 0, 1)
-        assert_is_of(before.result(DEADLINE_SECONDS), 10, 2)
-        assert_is_of(after.result(DEADLINE_SECONDS), 20, 2)
-        with pytest.raises(ValueError, match="a bad frame"):
-            bad.result(DEADLINE_SECONDS)
-        assert_is_of(made.submit(numbered(30, 3)).result(DEADLINE_SECONDS), 30, 3)
-
-
-def test_the_rest_of_a_failed_chunk_is_not_encoded() -> None:
-    gate = Gate(fails_on_bad)
-    with batcher(gate, max_batch_frames=2) as made:
-        first = made.submit(numbered(0, 1))
-        assert gate.entered.wait(DEADLINE_SECONDS)
-        bad = made.submit(numbered(BAD, 7))
-        gate.opened.set()
-        first.result(DEADLINE_SECONDS)
-        with pytest.raises(ValueError, match="a bad frame"):
-            bad.result(DEADLINE_SECONDS)
-        assert made.waiting_frames() == 0
-        assert_is_of(made.submit(numbered(30, 3)).result(DEADLINE_SECONDS), 30, 3)
-    assert gate.batches[1] == [BAD, BAD + 1]
-    assert BAD + 2 not in {number for batch in gate.batches for number in batch}
-
-
-def test_a_bad_chunk_with_others_waiting_ends_no_thread() -> None:
-    gate = Gate(fails_on_bad)
-    with batcher(gate, max_batch_frames=2) as made:
-        first = made.submit(numbered(0, 1))
-        assert gate.entered.wait(DEADLINE_SECONDS)
-        bad, good = made.submit(numbered(BAD, 2)), made.submit(numbered(10, 2))
-        gate.opened.set()
-        assert_is_of(first.result(DEADLINE_SECONDS), 0, 1)
-        with pytest.raises(ValueError, match="a bad frame"):
-            bad.result(2)
-        assert_is_of(good.result(2), 10, 2)
+def test_a_clip_may_leave_while_its_frames_are_run() -> None:
+    with held() as (made, encoder, release):
+        with made.lease() as leaving:
+            leaving.submit(numbered(10, 2))
+        with made.lease() as other:
+            release()
+            assert_is_of(other.submit(numbered(20, 2)).result(DEADLINE_SECONDS), 20, 2)
+        assert [10, 11] not in encoder.batches
 
 
 def test_close_finishes_what_is_queued() -> None:
-    gate = Gate()
-    with batcher(gate, max_batch_frames=2) as made:
-        futures = [made.submit(numbered(start, 3)) for start in (0, 10, 20)]
+    with held() as (made, _, release), made.lease() as lease:
+        futures = [lease.submit(numbered(start, 3)) for start in (10, 20, 30)]
         closing = threading.Thread(target=made.close)
         closing.start()
-        gate.opened.set()
+        release()
         closing.join(DEADLINE_SECONDS)
         assert not closing.is_alive()
-        for future, start in zip(futures, (0, 10, 20), strict=True):
+        for future, start in zip(futures, (10, 20, 30), strict=True):
             assert_is_of(future.result(0), start, 3)
         with pytest.raises(RuntimeError, match="closed"):
-            made.submit(numbered(0, 1))
-
-
-def test_close_wakes_a_sender_that_waits() -> None:
-    gate = Gate()
-    with batcher(gate, max_batch_frames=1, max_queue_frames=1) as made, ThreadPoolExecutor(2) as pool:
-        made.submit(numbered(0, 1))
-        assert gate.entered.wait(DEADLINE_SECONDS)
-        made.submit(numbered(1, 1))
-        waiting = pool.submit(made.submit, numbered(2, 1))
-        closing = pool.submit(made.close)
-        with pytest.raises(RuntimeError, match="closed"):
-            waiting.result(DEADLINE_SECONDS)
-        gate.opened.set()
-        closing.result(DEADLINE_SECONDS)
+            lease.submit(numbered(0, 1))

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from service.fairness import Priority
 from service.video.credits import Credits, Share
 from tests.server import wait_until
 
@@ -61,7 +62,9 @@ def test_never_more_turns_at_once_than_credits(num_credits: int) -> None:
 def test_the_next_turn_goes_to_the_one_that_has_had_least() -> None:
     cores = Credits(1)
     order: list[str] = []
-    shares = {name: Share(level) for name, level in (("film", 90.0), ("series", 30.0), ("clip", 0.5))}
+    shares = {name: cores.share() for name in ("film", "series", "clip")}
+    for name, seconds in (("film", 90.0), ("series", 30.0), ("clip", 0.5)):
+        shares[name].account.attained = seconds
     started, end = threading.Event(), threading.Event()
     holder = _hold(cores, cores.share(), started, end)
     started.wait()
@@ -73,17 +76,20 @@ def test_the_next_turn_goes_to_the_one_that_has_had_least() -> None:
     assert order == ["clip", "series", "film"]
 
 
-def test_a_newcomer_is_next_and_not_privileged_for_ever() -> None:
-    """It starts where the last one served stood, however long the others have been here."""
+def test_a_job_waits_for_what_is_interactive() -> None:
     cores = Credits(1)
-    film, idle = cores.share(), cores.share()
-    film.level_seconds = 100.0
-    with cores.turn(film):
-        pass
-    newcomer = cores.share()
-    assert 100.0 <= newcomer.level_seconds <= film.level_seconds
-    with cores.turn(idle):  # it did not ask for 100 s: it does not get them back
-        assert idle.level_seconds >= 100.0
+    order: list[str] = []
+    started, end = threading.Event(), threading.Event()
+    holder = _hold(cores, cores.share(), started, end)
+    started.wait()
+    threads = [_take(cores, cores.share(Priority.JOB), order, "job")]
+    wait_until(lambda: len(cores._waiting) == 1, "the job")
+    threads.append(_take(cores, cores.share(), order, "clip"))
+    wait_until(lambda: len(cores._waiting) == 2, "the clip")
+    end.set()
+    for thread in (holder, *threads):
+        thread.join()
+    assert order == ["clip", "job"]
 
 
 def test_turns_and_waits_are_counted() -> None:

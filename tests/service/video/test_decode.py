@@ -10,18 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.errors import (
-    EmptyFile,
-    NoDecodableFrame,
-    NotAVideo,
-    ReelserveError,
-    SizeChanged,
-    TooManyFrames,
-    TooManyPixels,
-    TooShort,
-)
+from service.errors import EmptyFile, ReelserveError
 from service.video.capture import Capture
 from service.video.decode import ClipReader, DecodeReport, FrameChunk
+from service.video.errors import NoDecodableFrame, NotAVideo, SizeChanged, TooManyFrames, TooManyPixels, TooShort
 from service.video.limits import DecodeLimits
 from service.video.spec import ClipSpec
 from tests.drawn import BLUE, ORANGE, Drawn, Encoder, draw, read_index, serving_frames

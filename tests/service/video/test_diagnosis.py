@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from service.errors import CodecNotSupported, NoDecodableFrame, NotAVideo, NoVideoStream, VideoError
 from service.video.container import Container
 from service.video.diagnosis import explain, no_frame
+from service.video.errors import CodecNotSupported, NoDecodableFrame, NotAVideo, NoVideoStream, VideoError
 
 VIDEO = Container(format="MPEG-4", kinds=("Video", "Audio"), codec="AVC")
 NOT_OPENED = NotAVideo("no video can be opened in these bytes")

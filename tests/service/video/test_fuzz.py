@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.errors import NotAVideo
+from service.video.errors import NotAVideo
 from tests.fuzz.campaign import Figures, fuzz
 from tests.fuzz.mutate import MUTATIONS, mutant, splice
 from tests.fuzz.sources import Source, odd_files, sources

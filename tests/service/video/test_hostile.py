@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import NotAVideo
 from service.video.decode import ClipReader
+from service.video.errors import NotAVideo
 from service.video.spec import ClipSpec
 from tests.drawn import draw
 

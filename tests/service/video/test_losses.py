@@ -15,7 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
-from service.errors import DecodeMemory, DecoderCrashed, DecoderLost, DecodeTimeout
+from service.errors import DecoderLost
+from service.video.errors import DecodeMemory, DecoderCrashed, DecodeTimeout
 from service.video.limits import DecodeLimits
 from service.video.pool import DecodePool, OpenVideo
 from service.video.spec import ClipSpec

@@ -13,19 +13,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.errors import (
-    Cancelled,
+from service.errors import Cancelled, EmptyFile, ReelserveError
+from service.video.decode import ClipReader, DecodeReport
+from service.video.errors import (
     CodecNotSupported,
     CorruptVideo,
-    EmptyFile,
     NotAVideo,
-    ReelserveError,
     TooLong,
     TooManyFrames,
     TooManyPixels,
     TooShort,
 )
-from service.video.decode import ClipReader, DecodeReport
 from service.video.limits import DecodeLimits
 from service.video.pool import CHUNKS_HELD, DecodePool, OpenVideo
 from service.video.spec import ClipSpec

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import Cancelled, EmptyFile, NotAVideo, ReelserveError
+from service.errors import Cancelled, EmptyFile, ReelserveError
 from service.video.container import identify
+from service.video.errors import NotAVideo
 from service.video.facts import ProbeFacts
 from service.video.limits import DecodeLimits
 from service.video.pool import DecodePool

@@ -12,11 +12,11 @@ from typing import Any
 import av
 import pytest
 
-from service.errors import SizeChanged
 from service.video.capture import Capture
 from service.video.coded_size import READERS
 from service.video.confine import FfmpegLog
 from service.video.decode import ClipReader, DecodeReport
+from service.video.errors import SizeChanged
 from service.video.findings import find
 from service.video.limits import DecodeLimits
 from service.video.mending import mend

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service.video.spec import ClipSpec
-from service.video.windows import Run, Window, cover, runs, timeline
+from service.video.windows import Labels, Run, Scores, Window, absorb, cover, runs, smooth, timeline
 
 NUM_TICKS = st.integers(1, 200)
 
@@ -124,3 +124,92 @@ def test_an_example_of_runs() -> None:
     cells = [Window(0, 4), Window(4, 4), Window(8, 4), Window(12, 1)]
     scores = np.array([[0.5, 0.5], [0.75, 0.25], [0.25, 0.75], [1.0, 0.0]])
     assert runs(cells, scores) == [Run(0, 8, 0, 0.625), Run(8, 12, 1, 0.75), Run(12, 13, 0, 1.0)]
+
+
+def test_runs_of_given_labels_are_scored_by_them() -> None:
+    cells = [Window(0, 4), Window(4, 4), Window(8, 1)]
+    scores = np.array([[0.5, 0.5], [0.75, 0.25], [0.0, 1.0]])
+    assert runs(cells, scores, np.array([1, 1, 0])) == [Run(0, 8, 1, 0.375), Run(8, 9, 0, 0.0)]
+
+
+@given(st.integers(1, 60), st.integers(0, 40), st.integers(0, 2**32 - 1))
+def test_smoothing_is_the_mean_of_the_cells_within_reach(num_cells: int, reach: int, seed: int) -> None:
+    scores = np.random.default_rng(seed).normal(size=(num_cells, 3))
+    expected = [scores[max(0, at - reach) : at + reach + 1].mean(axis=0) for at in range(num_cells)]
+    np.testing.assert_allclose(smooth(scores, 2 * reach + 1), expected, atol=1e-12)
+
+
+def test_a_width_of_one_changes_nothing() -> None:
+    scores = np.random.default_rng(0).normal(size=(9, 3))
+    assert smooth(scores, 1) is scores
+
+
+@st.composite
+def labelled(draw: st.DrawFn) -> tuple[list[Window], Scores, Labels, int]:
+    """Cells of one length but for the last, their scores and labels, and how many ticks a run should have."""
+    num_cells, length = draw(st.integers(1, 60)), draw(st.integers(1, 4))
+    cells = [Window(at * length, length) for at in range(num_cells - 1)]
+    cells.append(Window((num_cells - 1) * length, draw(st.integers(1, length))))
+    scores = some_scores(num_cells, draw(st.integers(0, 2**32 - 1))).astype(np.float64)
+    return cells, scores, scores.argmax(axis=1), draw(st.integers(0, 40))
+
+
+def absorbed_slowly(cells: list[Window], scores: Scores, labels: Labels, min_ticks: int) -> list[int]:
+    """The rule of `absorb`, word for word: all runs are looked at anew after each step."""
+    found: list[int] = labels.tolist()
+    while True:
+        edges = [0, *(at for at in range(1, len(found)) if found[at] != found[at - 1]), len(found)]
+        spans = list(pairwise(edges))
+        lengths = [cells[b - 1].stop - cells[a].start for a, b in spans]
+        shortest = min(lengths)
+        if shortest >= min_ticks or len(spans) == 1:
+            return found
+        a, b = spans[lengths.index(shortest)]
+        beside = [found[at] for at in (a - 1, b) if 0 <= at < len(found)]
+        means = [fmean(scores[a:b, label].tolist()) for label in beside]
+        found[a:b] = [beside[means.index(max(means))]] * (b - a)
+
+
+@given(labelled())
+def test_short_runs_are_absorbed_by_the_rule(drawn: tuple[list[Window], Scores, Labels, int]) -> None:
+    cells, scores, labels, min_ticks = drawn
+    before = labels.tolist()
+    found = absorb(labels, cells, scores, min_ticks)
+    assert found.tolist() == absorbed_slowly(cells, scores, labels, min_ticks)
+    assert labels.tolist() == before
+
+
+@given(labelled())
+def test_absorbing_leaves_no_run_too_short_and_a_second_time_changes_nothing(
+    drawn: tuple[list[Window], Scores, Labels, int],
+) -> None:
+    cells, scores, labels, min_ticks = drawn
+    found = absorb(labels, cells, scores, min_ticks)
+    left = runs(cells, scores, found)
+    assert len(left) == 1 or min(run.stop - run.start for run in left) >= min_ticks
+    assert {run.label_index for run in left} <= set(labels.tolist())
+    assert absorb(found, cells, scores, min_ticks).tolist() == found.tolist()
+    assert absorb(labels, cells, scores, 0).tolist() == labels.tolist()
+
+
+def test_examples_of_absorbing() -> None:
+    def absorbed(labels: str, scores: list[list[float]], min_ticks: int) -> str:
+        cells = [Window(at, 1) for at in range(len(labels))]
+        indices = np.array(["abc".index(label) for label in labels])
+        return "".join("abc"[label] for label in absorb(indices, cells, np.array(scores), min_ticks))
+
+    even = [[0.0, 0.0, 0.0]]
+    assert absorbed("aaabccc", [*even * 3, [0.2, 0.5, 0.3], *even * 3], 2) == "aaacccc"  # it looks more like c
+    assert absorbed("aaabccc", even * 7, 2) == "aaaaccc"  # as like: the earlier neighbour
+    assert absorbed("abababcccc", even * 10, 3) == "bbbbbbcccc"  # what flickers becomes one run
+    assert absorbed("abc", even * 3, 100) == "bbb"  # one run is all that is left
+    assert absorbed("abbaaa", even * 6, 2) == "bbbaaa"  # the first run has one neighbour
+
+
+def test_absorbing_a_long_flicker_takes_no_more_than_some_reads_a_tick() -> None:
+    """Two hours at 28 ticks a second, a label a tick: what rescans all runs at each step would not end."""
+    num_ticks = 200_000
+    cells = [Window(tick, 1) for tick in range(num_ticks)]
+    scores = np.random.default_rng(0).random((num_ticks, 3))
+    found = absorb(np.arange(num_ticks) % 3, cells, scores, 50)
+    assert min(run.stop - run.start for run in runs(cells, scores, found)) >= 50
