@@ -8,6 +8,8 @@ SERVE := .venv-serve
 DEV := .venv
 # uv, pinned by hash like all else, installs a lock in seconds.
 BOOT := .venv-boot
+# Those that benchmarks measure us against, each in .venv-bench-NAME.
+PEERS := bentoml litserve fastapi
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,8 +35,8 @@ lint: $(DEV)/.ready ## ruff and mypy
 fuzz: $(DEV)/.ready ## decode broken videos: make fuzz FILES=10000 SEED=1
 	$(DEV)/bin/python -m tests.fuzz --files $(or $(FILES),10000) --seed $(or $(SEED),1)
 
-bench: $(DEV)/.ready ## the benchmarks of tests/bench
-	$(DEV)/bin/python -m tests.bench
+bench: $(DEV)/.ready $(PEERS:%=.venv-bench-%/.ready) ## real servers side by side: make bench [QUICK=1]
+	$(DEV)/bin/python -m tests.bench all $(if $(QUICK),--quick)
 
 train: needs-data $(DEV)/.ready ## train actions-lstm: make train DATA=manifest.csv SPLIT=split1
 	$(DEV)/bin/python -m models train --data $(DATA) --split $(or $(SPLIT),split) --out runs/actions-lstm.pt
@@ -49,7 +51,7 @@ lock: $(BOOT)/.ready ## compile requirements/*.txt from pyproject.toml
 	$(BOOT)/bin/python requirements/compile.py
 
 clean: ## remove the environments
-	rm -rf $(SERVE) $(DEV) $(BOOT)
+	rm -rf $(SERVE) $(DEV) $(BOOT) $(PEERS:%=.venv-bench-%)
 
 $(BOOT)/.ready: requirements/boot.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
@@ -57,9 +59,9 @@ $(BOOT)/.ready: requirements/boot.txt
 	$(BOOT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/boot.txt
 	@touch $@
 
-# The lock of serving: with CUDA where the driver is new enough for it, else for the CPU.
+# The lock of serving: with CUDA where the driver is new enough for it, else for the CPU; or LOCK=.
 $(SERVE)/.ready: requirements/serve-cpu.txt requirements/serve-gpu.txt requirements/choose.py $(BOOT)/.ready
-	@lock=$$($(PYTHON) requirements/choose.py) && set -e; \
+	@lock=$(or $(LOCK),$$($(PYTHON) requirements/choose.py)) && set -e; \
 	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) $(SERVE); \
 	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python $(SERVE)/bin/python $$lock
 	@touch $@
@@ -67,6 +69,11 @@ $(SERVE)/.ready: requirements/serve-cpu.txt requirements/serve-gpu.txt requireme
 $(DEV)/.ready: requirements/dev.txt $(BOOT)/.ready
 	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) $(DEV)
 	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python $(DEV)/bin/python requirements/dev.txt
+	@touch $@
+
+.venv-bench-%/.ready: requirements/bench-%.txt $(BOOT)/.ready
+	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) $(@D)
+	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python $(@D)/bin/python $<
 	@touch $@
 
 

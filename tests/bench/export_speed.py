@@ -56,10 +56,11 @@ from models.baselines import HeadSettings
 from models.checkpoint import Checkpoint
 from models.encoders import ImageEncoder, folded
 from models.heads import SequenceHead
-from service.bundle import Runtime
+from service.bundle import EncoderDocument, Runtime
+from service.engine.batch_sizes import BatchSizes
 from service.engine.batcher import FrameBatcher
 from service.engine.heads import softmax
-from service.engine.sessions import open_session, provider_of
+from service.engine.sessions import open_encoders, open_session, provider_of
 from service.settings import available_cores
 from tests.bench.slices import Side, alternate, ratio
 
@@ -213,6 +214,13 @@ def rows_of(outputs: Array, lengths: NDArray[np.int64], *, per_frame: bool) -> A
     return kept.astype(np.float32)
 
 
+def _document(subject: Subject) -> EncoderDocument:
+    return EncoderDocument(
+        name="bench", sha256="0" * 64, frame_height=subject.frame_height, frame_width=subject.frame_width,
+        feature_size=subject.encoder.feature_size, opset=17, exporter="bench", source="bench", licence="none",
+    )  # fmt: skip
+
+
 def ours(subject: Subject, setting: Setting, folder: Path, batch_frames: int, stack: ExitStack) -> Parts:
     """Both graphs as served, and on a CPU on one thread as well."""
     graph = subject.head_graph
@@ -240,17 +248,16 @@ def ours(subject: Subject, setting: Setting, folder: Path, batch_frames: int, st
         return np.split(features, np.cumsum([len(clip) for clip in clips])[:-1])
 
     num_threads = available_cores()
-    batcher = FrameBatcher(
-        [encode] * num_threads,
-        subject.encoder.feature_size,
-        max_batch_frames=batch_frames,
-        max_queue_frames=1 << 20,
-    )
+    encoders = open_encoders(
+        encoder_path, _document(subject), setting.runtime, "fp32", count=num_threads, max_batch_frames=batch_frames
+    )  # whatever the graph's precision: this file is read
+    batcher = FrameBatcher(encoders, BatchSizes.timed(encoders[0], (1, 2, batch_frames)))
     stack.callback(batcher.close)
+    lease = stack.enter_context(batcher.lease())
     pool = stack.enter_context(ThreadPoolExecutor(num_threads))
 
     def batched(clips: Sequence[NDArray[Any]]) -> Array:
-        return np.concatenate([future.result().features for future in [batcher.submit(clip) for clip in clips]])
+        return np.concatenate([future.result().features for future in [lease.submit(clip) for clip in clips]])
 
     def shared_out(windows: Sequence[NDArray[Any]]) -> Array:
         size = -(-len(windows) // num_threads)

@@ -271,7 +271,10 @@ def test_company_changes_no_score(server: Server, clips: list[Path]) -> None:
             assert list(pool.map(ask, clips)) == alone
 
 
-def test_the_command_line_gives_the_server_s_answers(client: httpx.Client, clips: list[Path]) -> None:
+def test_the_command_line_gives_the_server_s_answers(
+    client: httpx.Client, clips: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REELSERVE_FEATURE_CACHE_BYTES", "0")
     result = CliRunner().invoke(app, ["predict", "--json", "--top-k", "5", "--model", MODEL, *map(str, clips)])
     assert result.exit_code == 0, result.output
     lines = [json.loads(line) for line in result.stdout.splitlines()]
