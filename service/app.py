@@ -14,6 +14,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 import bentoml
 from bentoml.validators import ContentType
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http import httptools_impl
 
 from service.api.http import create_app
 from service.bundle import file_sha256
@@ -28,6 +29,16 @@ HTTP_APP = create_app(SETTINGS)
 # read uploads to /predict whole into memory (fetching an address that stands in place of a file), and say
 # 404 in plain text.
 BENTOML_PATHS = frozenset({"/docs.json", "/schema.json"})
+
+
+# How long a thread may keep the event loop from the interpreter; Python's 5 ms add up where many threads work.
+_SWITCH_SECONDS = 0.0005
+
+
+# Of a body, what uvicorn takes before it waits for us. With its 64 KiB a body of 5 MB comes in 80 pieces, each through
+# the middlewares of BentoML; measured with 50 such uploads a second, refusals were answered in half the time.
+_READ_AHEAD_BYTES = 512 * 1024
+httptools_impl.HIGH_WATER_LIMIT = _READ_AHEAD_BYTES  # type: ignore[attr-defined]
 
 
 class OwnPaths:
@@ -80,6 +91,7 @@ class VideoService:
             level=SETTINGS.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         logging.getLogger("service").setLevel(SETTINGS.log_level)
+        sys.setswitchinterval(_SWITCH_SECONDS)
         HTTP_APP.state.serving.start(prepare=prepare)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]

@@ -21,7 +21,7 @@ from service.engine.forecast import Forecast, Machine
 from service.engine.head_batcher import HeadBatch, HeadBatcher
 from service.engine.heads import Head
 from service.engine.preferences import preferences
-from service.engine.sessions import Encoder, check_placement, choose_runtime, open_encoders, open_session, warm_up
+from service.engine.sessions import Encoder, check_placement, choose_runtime, open_encoders, open_session
 from service.engine.shadow import Encode, Shadow
 from service.engine.shared import LoadedModel, Shared
 from service.engine.slots import Slots
@@ -98,6 +98,7 @@ class Serving:
         # What lives for good is left out of collections: a full one stalled answers by 100–220 ms.
         gc.collect()
         gc.freeze()
+        _start_threads(self.pool, self.settings.max_requests_in_flight)
         self._problem = self._standing_problem()
         self._loaded = True
 
@@ -208,9 +209,9 @@ class Serving:
             count=settings.encoder_threads + shadows, max_batch_frames=sizes[-1],
             gpu_memory_bytes=settings.gpu_memory_bytes,
         )  # fmt: skip
-        warm_up(encoders, sizes)
+        timed = BatchSizes.timed(encoders, sizes)
         check_placement(encoders[0], bundle.encoder_path, bundle.encoder, require_gpu=settings.require_gpu)
-        timed = BatchSizes.timed(encoders[0], sizes)
+        log.info("%s of %s: milliseconds a batch by size: %s", runtime, bundle.encoder.name, timed)
         batcher = FrameBatcher(encoders[shadows:], timed, lost=self._lose)
         alike = SHORT_FRAMES * timed.frame_seconds / settings.encoder_threads
         self.shared.admission.alike_seconds = max(self.shared.admission.alike_seconds, alike)
@@ -220,6 +221,14 @@ class Serving:
         """A sticky device error: unready at once, and gone when those who wait have been told."""
         self._problem = error.detail
         threading.Timer(_LAST_WORDS_SECONDS, os._exit, [EXIT_ENGINE_LOST]).start()
+
+
+def _start_threads(pool: ThreadPoolExecutor, count: int) -> None:
+    """All at once: a thread that starts under load holds up whoever submits, and that is the event loop."""
+    started = threading.Barrier(count + 1)
+    for _ in range(count):
+        pool.submit(started.wait)
+    started.wait()
 
 
 def _observe_heads(batch: HeadBatch) -> None:

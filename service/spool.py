@@ -117,15 +117,19 @@ class SpoolFile:
         """Of what was written, hex."""
         return self._digest.hexdigest()
 
+    def close(self) -> None:
+        """Delete it and give its bytes back; blocks on the disk."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+        self._spool.release(self._reserved)
+
     def __enter__(self) -> SpoolFile:
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self.path.unlink(missing_ok=True)
-        self._spool.release(self._reserved)
+        self.close()
 
 
 def _disk_full(error: OSError, folder: Path) -> Exception:

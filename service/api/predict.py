@@ -112,7 +112,11 @@ async def predict(
     for model in models:
         spec_with(model.document.spec, options)  # a window that no model takes is refused before the upload
     async with received(
-        request, spool, serving.settings, admit=lambda: serving.check_headers(timeout_seconds)
+        request,
+        spool,
+        serving.settings,
+        admit=lambda: serving.check_headers(timeout_seconds),
+        retry_after=serving.shared.admission.retry_after_seconds,
     ) as upload:
         submitted = time.perf_counter()
         clip = ClipRequest(

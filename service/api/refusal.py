@@ -6,6 +6,7 @@ import asyncio
 from http import HTTPStatus
 
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
@@ -19,17 +20,17 @@ _LINGER_IDLE_SECONDS = 1.0
 
 
 class Refusal(JSONResponse):
-    """A problem. While the upload goes on it is sent whole at once, and the connection lingers (RFC 9112, 9.6).
+    """A problem. While the upload goes on it is sent whole at once, and the rest of the upload is thrown away.
 
-    The rest of the upload is read and thrown away: at most 64 MiB, for at most 10 s, until nothing comes for 1 s.
-    After the upload's end this is a plain answer, and the connection stays.
+    An announced rest of at most 64 MiB is the server's to discard, as it does cheaply before the next request. Of any
+    other the connection lingers (RFC 9112, 9.6): it is read for at most 10 s or 64 MiB, until nothing comes for 1 s.
     """
 
     media_type = MEDIA_TYPE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body: Body | None = scope["state"].get("body")
-        if has_no_body(scope) or (body is not None and body.ended):
+        if has_no_body(scope) or (body is not None and body.ended) or _is_discarded(scope):
             await super().__call__(scope, receive, send)
             return
         self.headers["Connection"] = "close"
@@ -38,6 +39,16 @@ class Refusal(JSONResponse):
         if self.status_code != HTTPStatus.REQUEST_TIMEOUT:  # that one was waited for long enough
             await _linger(body or Body(scope, receive))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _is_discarded(scope: Scope) -> bool:
+    """Whether the server will read what comes after the answer, to its announced end.
+
+    A client that waits for `100 Continue` will send nothing, so that its next request would be taken for the body.
+    """
+    headers = Headers(scope=scope)
+    length = headers.get("content-length", "")
+    return length.isdecimal() and int(length) <= _LINGER_BYTES and "expect" not in headers
 
 
 async def _linger(body: Body) -> None:

@@ -18,7 +18,7 @@ from service.api.body import FIELD, Body, receive_video
 from service.errors import Overloaded
 from service.metrics import IN_FLIGHT
 from service.settings import Settings
-from service.spool import Spool
+from service.spool import Spool, SpoolFile
 
 _BINARY = {"type": "string", "format": "binary"}
 REQUEST_BODY: dict[str, Any] = {
@@ -63,25 +63,51 @@ class Upload:
 
 @contextlib.asynccontextmanager
 async def received(
-    request: Request, spool: Spool, settings: Settings, admit: Callable[[], None] = lambda: None
+    request: Request,
+    spool: Spool,
+    settings: Settings,
+    admit: Callable[[], None] = lambda: None,
+    retry_after: Callable[[], int] | None = None,
 ) -> AsyncIterator[Upload]:
     """Take a slot, ask `admit`, then take the request's video: all that can refuse it does so before its body is read.
 
+    retry_after: seconds for those who find no slot.
+
     Raises Overloaded, what `admit` raises, and the errors of `receive_video`.
     """
-    with _admitted(settings.max_requests_in_flight):
+    with _admitted(settings.max_requests_in_flight, retry_after):
         admit()
-        with spool.open() as file:
+        async with _spooled(spool) as file:
             started = time.perf_counter()
             body = await receive_video(request, file, settings)
             yield Upload(file.path, file.sha256, time.perf_counter() - started, body)
+
+
+@contextlib.asynccontextmanager
+async def _spooled(spool: Spool) -> AsyncIterator[SpoolFile]:
+    """A file of the spool. A disk that is busy held the event loop up for 200 ms when it was made and deleted there."""
+    opening = asyncio.get_running_loop().run_in_executor(None, spool.open)
+    try:
+        file = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_late)
+        raise
+    try:
+        yield file
+    finally:
+        await asyncio.shield(asyncio.to_thread(file.close))
+
+
+def _close_late(opening: asyncio.Future[SpoolFile]) -> None:
+    if not opening.cancelled() and not opening.exception():
+        opening.result().close()
 
 
 _in_flight = 0
 
 
 @contextlib.contextmanager
-def _admitted(limit: int) -> Iterator[None]:
+def _admitted(limit: int, retry_after: Callable[[], int] | None) -> Iterator[None]:
     """Count a request; runs on the event loop only, so that a plain integer will do."""
     global _in_flight
     if _in_flight >= limit:
@@ -90,6 +116,7 @@ def _admitted(limit: int) -> Iterator[None]:
             "max_requests_in_flight",
             value=_in_flight,
             limit=limit,
+            retry_after_seconds=retry_after() if retry_after else None,
         )
     _in_flight += 1
     IN_FLIGHT.set(_in_flight)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from service.bundle import Runtime
@@ -13,9 +15,9 @@ from service.engine.sessions import Encoder
 # as each new shape costs it a search for kernels, or an engine of its own.
 _CPU_SIZES = (1, 2, 4)
 _GPU_SIZES = (1, 4, 16, 64)
-_RUNS = 3
-# Two sizes whose speed differs by less are equal, and the larger is taken: what was timed at a start is not exact.
-_TIE = 0.1
+_RUNS = 6
+# Two sizes whose speed differs by less are equal, and the larger is taken: it means fewer turns of Python.
+_TIE = 0.03
 
 
 def sizes_for(runtime: Runtime, max_frames: int | None = None) -> tuple[int, ...]:
@@ -35,10 +37,29 @@ class BatchSizes:
     seconds: Mapping[int, float]
 
     @classmethod
-    def timed(cls, encoder: Encoder, sizes: Sequence[int]) -> BatchSizes:
-        """Run each size until it is warm, and keep the best time."""
-        encoder.buffer[:] = 0
-        return cls({size: min(_time(encoder, size) for _ in range(_RUNS)) for size in sizes})
+    def timed(cls, encoders: Sequence[Encoder], sizes: Sequence[int]) -> BatchSizes:
+        """Run each size on all encoders at once, and keep its best time: alone each would have the whole cache.
+
+        Raises what a run raises.
+        """
+        together = threading.Barrier(len(encoders))
+
+        def run(encoder: Encoder) -> dict[int, float]:
+            encoder.buffer[:] = 0
+            try:
+                return {size: min(_time(encoder, size, together) for _ in range(_RUNS)) for size in sizes}
+            except Exception:
+                together.abort()  # or the others would wait for ever
+                raise
+
+        with ThreadPoolExecutor(len(encoders)) as pool:
+            runs = [pool.submit(run, encoder) for encoder in encoders]
+        failed = [error for done in runs if (error := done.exception())]
+        for error in failed:
+            if not isinstance(error, threading.BrokenBarrierError):
+                raise error
+        times = [done.result() for done in runs]
+        return cls({size: max(time[size] for time in times) for size in sizes})
 
     @property
     def largest(self) -> int:
@@ -49,6 +70,9 @@ class BatchSizes:
     def frame_seconds(self) -> float:
         """Of one frame, in full batches of the quickest size."""
         return min(seconds / size for size, seconds in self.seconds.items())
+
+    def __str__(self) -> str:
+        return ", ".join(f"{size}: {seconds * 1e3:.1f}" for size, seconds in self.seconds.items())
 
     def best(self, waiting: int) -> int:
         """The size that encodes most frames a second when so many wait (>= 1); it may be larger than their number.
@@ -70,7 +94,8 @@ class BatchSizes:
         return max(fitting, default=min(self.seconds))
 
 
-def _time(encoder: Encoder, size: int) -> float:
+def _time(encoder: Encoder, size: int, together: threading.Barrier) -> float:
+    together.wait()
     started = time.perf_counter()
     encoder.run(size)
     return time.perf_counter() - started

@@ -55,7 +55,7 @@ class OpenVinoEncoder:
     """One thread's encoder: its own infer request, which reads the buffer where it lies.
 
     The caller waits while one of the compiled graph's own threads computes. A number of frames that such a thread has
-    not met yet costs it several times as long, once: warm all encoders up at the same time (`sessions.warm_up`).
+    not met yet costs it several times as long, once: warm all encoders up at the same time (`BatchSizes.timed`).
     """
 
     runtime: Runtime = "openvino-cpu"

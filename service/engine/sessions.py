@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +19,7 @@ from service.errors import NotReady
 
 __all__ = [
     "DeviceLost", "Encoder", "check_placement", "choose_runtime", "is_sticky", "misplaced", "open_encoders",
-    "open_session", "provider_of", "warm_up",
+    "open_session", "provider_of",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -79,26 +76,6 @@ def open_encoders(
             gpu_memory_bytes=gpu_memory_bytes,
         )
     ]
-
-
-def warm_up(encoders: Sequence[Encoder], sizes: Sequence[int]) -> float:
-    """Run every batch size on all encoders at once, twice; returns seconds a frame of the last size, once warm.
-
-    At once, as each of OpenVINO's threads has to meet each size. Raises what a run raises.
-    """
-    together = threading.Barrier(len(encoders))
-
-    def run(encoder: Encoder) -> float:
-        seconds = 0.0
-        for size in (size for size in sizes for _ in range(2)):
-            together.wait()
-            started = time.perf_counter()
-            encoder.run(size)
-            seconds = (time.perf_counter() - started) / size
-        return seconds
-
-    with ThreadPoolExecutor(len(encoders)) as pool:
-        return max(pool.map(run, encoders))
 
 
 def check_placement(encoder: Encoder, path: Path, document: EncoderDocument, *, require_gpu: bool) -> float | None:

@@ -251,7 +251,7 @@ def ours(subject: Subject, setting: Setting, folder: Path, batch_frames: int, st
     encoders = open_encoders(
         encoder_path, _document(subject), setting.runtime, "fp32", count=num_threads, max_batch_frames=batch_frames
     )  # whatever the graph's precision: this file is read
-    batcher = FrameBatcher(encoders, BatchSizes.timed(encoders[0], (1, 2, batch_frames)))
+    batcher = FrameBatcher(encoders, BatchSizes.timed(encoders, (1, 2, batch_frames)))
     stack.callback(batcher.close)
     lease = stack.enter_context(batcher.lease())
     pool = stack.enter_context(ThreadPoolExecutor(num_threads))

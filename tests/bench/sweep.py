@@ -25,7 +25,7 @@ from service.bundle import GPU_RUNTIMES, EncoderDocument, ModelDocument, Precisi
 from service.engine.batch_sizes import BatchSizes
 from service.engine.batcher import FrameBatcher
 from service.engine.chunks import Frames
-from service.engine.sessions import Encoder, open_encoders, warm_up
+from service.engine.sessions import Encoder, open_encoders
 from service.errors import NotReady
 from service.registry import newest_versions
 from service.settings import available_cores
@@ -191,9 +191,9 @@ def _precision(
     except NotReady as error:
         return OfPrecision(precision, error.detail, (), None)
     frames = np.random.default_rng(options.seed).integers(0, 256, encoders[0].buffer.shape, np.uint8)
+    BatchSizes.timed(encoders, sizes)  # and warm
     for encoder in encoders:
         encoder.buffer[:] = frames
-    warm_up(encoders, sizes)
     done = [_size(encoders, size, frames, clip_frames, options) for size in sizes]
     bound = next((each.batch_frames for each in done if each.engine > decoded), None)
     return OfPrecision(precision, "", tuple(done), bound)

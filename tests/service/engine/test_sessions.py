@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from service.bundle import EncoderDocument, Precision, Runtime, read_document
 from service.engine import onnx_runtime
 from service.engine.onnx_runtime import OnnxEncoder
 from service.engine.openvino_runtime import has_bf16
-from service.engine.sessions import DeviceLost, Encoder, open_encoders, warm_up
+from service.engine.sessions import DeviceLost, Encoder, open_encoders
 from service.errors import NotReady
 from tests.bundles import ZOO
 from tests.service.engine.graphs import ENCODER, encoder
@@ -175,22 +174,6 @@ def test_float16_reads_the_graph_beside_it(tmp_path: Path, reference: ort.Infere
     np.testing.assert_allclose(features(one, frames), reference.run(None, {"frames": frames})[0], atol=1e-6)
     with pytest.raises(NotReady, match="encoder small has no float16 graph; export with --fp16"):
         open_encoders(tmp_path / "encoder.onnx", ENCODER, "onnxruntime-cpu", "fp16", count=1, max_batch_frames=2)
-
-
-def test_warm_up_runs_every_size_on_every_encoder(opened: list[Encoder]) -> None:
-    ran: list[tuple[int, int]] = []
-
-    def watched(number: int, run: Callable[[int], NDArray[np.float32]]) -> Callable[[int], NDArray[np.float32]]:
-        def keep(num_frames: int) -> NDArray[np.float32]:
-            ran.append((number, num_frames))
-            return run(num_frames)
-
-        return keep
-
-    for number, one in enumerate(opened):
-        one.run = watched(number, one.run)  # type: ignore[method-assign, assignment]
-    assert warm_up(opened, (1, MOST)) > 0
-    assert sorted(ran) == [(0, 1), (0, 1), (0, MOST), (0, MOST), (1, 1), (1, 1), (1, MOST), (1, MOST)]
 
 
 class Failing:
