@@ -33,7 +33,7 @@ from service.timing import Watch
 from service.video.container import Container
 from service.video.decode import DecodeReport, check_enough
 from service.video.frames import REVISION
-from service.video.pool import CHUNKS_HELD, OpenVideo
+from service.video.open_video import CHUNKS_HELD, OpenVideo
 
 _POLL_SECONDS = 0.1
 # What decides the pixels beside the file and the spec.

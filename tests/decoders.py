@@ -18,13 +18,13 @@ def zygote_of(pid: int) -> psutil.Process:
 
 
 def decoders(zygote_pid: int | None) -> list[psutil.Process]:
-    """The decode processes of a zygote that live."""
+    """The decode processes of a zygote that have a video."""
     assert zygote_pid is not None
     try:
         children = psutil.Process(zygote_pid).children()
     except psutil.NoSuchProcess:
         return []
-    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE and child.name() != "decoder-idle"]
 
 
 def only_decoder(pool: DecodePool) -> psutil.Process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import re
 import resource
@@ -17,10 +18,10 @@ from service.video.size_watch import SIZE_LINES
 _LOG_BYTES = 64 * 1024
 _LEVEL, _ERROR_LEVEL = re.compile(r"\[OPENCV:FFMPEG:(-?\d+)\]"), 16
 _SIZES_KEPT = 7
-# What a process that hit its soft CPU limit gets to end by SIGXCPU before SIGKILL.
-_CPU_GRACE_SECONDS = 5
 # An allocation that failed was no larger than this many frames.
 _LARGEST_ALLOCATION_FRAMES = 4
+# Of a process's memory, what earlier videos may have taken.
+_FRESH_SHARE = 0.25
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _OOM_SCORE_MOST = "1000"
 
@@ -89,12 +90,17 @@ class Memory:
 
     def __init__(self, more_bytes: int) -> None:
         self._status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        self._more_bytes = more_bytes
         self._limit = self._read("VmSize") + more_bytes
         resource.setrlimit(resource.RLIMIT_AS, (self._limit, self._limit))
 
     def exhausted(self, frame_pixels: int) -> bool:
         """Whether an allocation of a few frames may have failed: FFmpeg then ends as it does at the file's end."""
         return self._read("VmPeak") + _LARGEST_ALLOCATION_FRAMES * 3 * frame_pixels > self._limit
+
+    def is_nearly_fresh(self) -> bool:
+        """Whether no video has taken much of it yet: the next one has the same room."""
+        return self._limit - self._read("VmPeak") >= (1.0 - _FRESH_SHARE) * self._more_bytes
 
     def _read(self, name: str) -> int:
         found = re.search(rf"^{name}:\s+(\d+) kB", os.pread(self._status, 8192, 0).decode("ascii"), re.MULTILINE)
@@ -107,8 +113,7 @@ def confine(limits: DecodeLimits) -> Memory:
 
     Where memory runs out for all, the kernel is to take a decoder and not the service.
     """
-    cpu = limits.max_decode_cpu_seconds
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + _CPU_GRACE_SECONDS))
+    limit_cpu(limits.max_decode_cpu_seconds)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (16 * _LOG_BYTES, 16 * _LOG_BYTES))
     with contextlib.suppress(OSError):  # a sandbox may not let us
@@ -116,9 +121,24 @@ def confine(limits: DecodeLimits) -> Memory:
     return Memory(limits.max_decode_memory_bytes)
 
 
+def limit_cpu(more_seconds: int) -> None:
+    """SIGXCPU, which ends the process, once it has used so much more than now."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    resource.setrlimit(
+        resource.RLIMIT_CPU,
+        (math.ceil(used.ru_utime + used.ru_stime) + more_seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]),
+    )
+
+
 def open_no_more_files() -> None:
     """A format that names other files (references, playlists) finds none; what is open stays so."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def open_files_again() -> None:
+    """For the next video."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def name_process(name: str) -> None:

@@ -3,7 +3,7 @@
 Every frame is grabbed, in order; only the sampled ones are retrieved and converted. The presentation
 timestamp is the truth, never the frame count or the nominal rate of the header. Memory is one chunk,
 whatever the video's length. Training runs this in its own process, the service in one process a video
-(`service.video.pool`).
+(`service.video.open_video`).
 """
 
 from __future__ import annotations

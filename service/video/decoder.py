@@ -1,9 +1,11 @@
-"""A decode process: a fork of the zygote for one video. It decodes when it is given a turn, and ends with its video."""
+"""A decode process: a fork of the zygote, for one video at a time. It decodes when it is given a turn."""
 
 from __future__ import annotations
 
 import mmap
+import os
 import socket
+import threading
 import time
 import traceback
 from typing import Any, Protocol
@@ -12,9 +14,17 @@ import cv2
 import numpy as np
 
 from service.errors import ReelserveError
-from service.video.confine import FfmpegLog, Memory, confine, open_no_more_files
+from service.video.confine import (
+    FfmpegLog,
+    Memory,
+    confine,
+    limit_cpu,
+    name_process,
+    open_files_again,
+    open_no_more_files,
+)
 from service.video.container import Container, identify_soon
-from service.video.decode import ClipReader
+from service.video.decode import ClipReader, DecodeReport
 from service.video.diagnosis import explain, no_frame
 from service.video.errors import DecodeMemory, NoDecodableFrame, NotAVideo, VideoError
 from service.video.facts import ProbeFacts
@@ -26,39 +36,81 @@ from service.video.wire import MAX_MESSAGE_BYTES, DecodeRequest, Fault, Go, Repl
 TURN_SECONDS = 0.025
 
 
+# A process takes so many videos: what a decoder may leak is bounded.
+_MAX_VIDEOS = 64
+_MAX_DESCRIPTORS = 16
+
+
 class Task(Protocol):
     """Work on one video in turns."""
 
     def turn(self, go: Go) -> Reply:
         """At most about `TURN_SECONDS` of it. Raises ReelserveError."""
 
+    def close(self) -> None:
+        """Let go of the video and its segments."""
+
 
 def run(channel: socket.socket, segments: list[int], request: DecodeRequest) -> None:
-    """Answer each `Go` with a `Reply` until the video has ended or the service has gone.
+    """Decode a video, and others after it, until one of them was not quite clean or the service has gone.
 
-    Every fault of the file becomes a `Fault`; what kills the process is told by its parent.
+    Most of a process's cost is its start: a fork and the pages that it copies. A video without any damage, complaint
+    or hunger leaves it as good as new; after any other it ends, and what that did to it ends with it.
     """
     log = FfmpegLog()
     memory = confine(request.limits)
-    probes = request.task == "probe"
-    task: Task = ProbeTask(request, log, memory) if probes else ClipTask(request, segments, log, memory)
     try:
-        while data := channel.recv(MAX_MESSAGE_BYTES):
-            reply = _guarded(task, Go.parse(data), request.limits)
-            reply.send(channel)
-            if reply.ended or reply.fault:
+        for number in range(1, _MAX_VIDEOS + 1):
+            may_go_on = number < _MAX_VIDEOS and request.task == "clip"
+            task: Task = (
+                ProbeTask(request, log, memory)
+                if request.task == "probe"
+                else ClipTask(request, segments, log, memory, may_go_on=may_go_on)
+            )
+            if not _serve(channel, task, request.limits):
                 return
+            task.close()
+            name_process("decoder-idle")
+            open_files_again()
+            if (more := _next_video(channel)) is None:
+                return
+            request, segments = more
+            name_process("decoder")
+            limit_cpu(request.limits.max_decode_cpu_seconds)
     except OSError:  # the service has gone, and with it the need
         return
+
+
+def _serve(channel: socket.socket, task: Task, limits: DecodeLimits) -> bool:
+    """Answer each `Go` with a `Reply`; returns whether the process was said to take another video.
+
+    Every fault of the file becomes a `Fault`; what kills the process is told by its parent.
+    """
+    while data := channel.recv(MAX_MESSAGE_BYTES):
+        reply = _guarded(task, Go.parse(data), limits)
+        reply.send(channel)
+        if reply.ended or reply.fault:
+            return reply.reusable
+    return False
+
+
+def _next_video(channel: socket.socket) -> tuple[DecodeRequest, list[int]] | None:
+    data, segments, _, _ = socket.recv_fds(channel, MAX_MESSAGE_BYTES, _MAX_DESCRIPTORS)
+    return (DecodeRequest.parse(data), segments) if data else None
 
 
 class ClipTask:
     """One `ClipReader`, turn by turn; the first turn opens it."""
 
-    def __init__(self, request: DecodeRequest, segments: list[int], log: FfmpegLog, memory: Memory) -> None:
+    def __init__(
+        self, request: DecodeRequest, segments: list[int], log: FfmpegLog, memory: Memory, *, may_go_on: bool
+    ) -> None:
         assert request.spec is not None  # noqa: S101  (the pool's request of a clip has one)
         shape = (request.chunk_frames, request.spec.frame_height, request.spec.frame_width, 3)
+        self._segments = segments
         self._frames = [np.frombuffer(mmap.mmap(segment, 0), np.uint8).reshape(shape) for segment in segments]
+        self._may_go_on = may_go_on
+        self._cpu_before = time.process_time()
         self._request = request
         self._spec = request.spec
         self._log = log
@@ -82,8 +134,28 @@ class ClipTask:
         if not self._reader.ended:
             return Reply(ticks=ticks.tolist(), **opened)
         self._check_memory(self._reader)
+        report = self._reader.report()
         return Reply(
-            ticks=ticks.tolist(), ended=True, report=self._reader.report(), cpu_seconds=time.process_time(), **opened
+            ticks=ticks.tolist(), ended=True, report=report, cpu_seconds=time.process_time() - self._cpu_before,
+            reusable=self._may_go_on and self._left_no_trace(report), **opened,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Let go of the video and its segments."""
+        if self._reader:
+            self._reader.__exit__(None, None, None)
+        self._frames = []
+        for segment in self._segments:
+            os.close(segment)
+
+    def _left_no_trace(self, report: DecodeReport) -> bool:
+        """Not a word of complaint, no thread that hangs on the headers, and no memory to speak of."""
+        return (
+            not (report.warnings or report.frames_damaged or report.frames_dropped)
+            and not self._container.truncated
+            and self._log.take() is None
+            and threading.active_count() == 1
+            and self._memory.is_nearly_fresh()
         )
 
     def _check_memory(self, reader: ClipReader) -> None:
@@ -139,6 +211,9 @@ class ProbeTask:
         if self._request.full and not self._prober.ended:
             return Reply()
         return Reply(ended=True, facts=self._facts(self._prober))
+
+    def close(self) -> None:
+        """A process that probed takes no other video."""
 
     def _open(self) -> None:
         with self._request.path.open("rb") as file:

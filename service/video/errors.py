@@ -14,7 +14,10 @@ class VideoError(ReelserveError):
 
 
 class NotAVideo(VideoError):
-    """No demuxer recognises the bytes; words: FFmpeg's complaint, where it is known."""
+    """No demuxer recognises the bytes.
+
+    words: FFmpeg's complaint, where it is known.
+    """
 
     code = "not_a_video"
     title = "Not a video"

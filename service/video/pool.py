@@ -1,55 +1,19 @@
-"""Open videos, each in a decode process of its own: the service's side.
-
-A video is decoded in turns. For each, its reader waits for a credit (there are as many as cores), tells the
-process which shared segment to fill, and takes what comes back. So a video whose reader does not ask is not
-decoded, and memory is bounded by the segments. Closing the channel is the one way to end a process: done,
-failed or cancelled alike.
-"""
+"""The decode processes of one service: taken for a video, kept for the next one where the last left no trace."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import select
-import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from service.errors import DecoderLost, ReelserveError
 from service.fairness import Priority
-from service.metrics import DECODERS_ENDED, VIDEOS_OPEN
 from service.video.container import Container
 from service.video.credits import Credits
-from service.video.decode import DecodeReport, FrameChunk
-from service.video.errors import DecoderCrashed, DecodeTimeout
 from service.video.facts import ProbeFacts
 from service.video.limits import DecodeLimits
-from service.video.segments import Segments
+from service.video.open_video import CHUNK_FRAMES, Check, OpenVideo
 from service.video.spec import ClipSpec
-from service.video.wire import MAX_MESSAGE_BYTES, DecodeRequest, Exit, Go, Reply
+from service.video.wire import DecodeRequest
 from service.video.zygote_client import ZygoteClient
-
-log = logging.getLogger(__name__)
-
-# Frames of one chunk, and chunks that a consumer may hold while the next is decoded.
-CHUNK_FRAMES = 16
-CHUNKS_HELD = 2
-# How soon a cancelled clip is let go.
-_POLL_SECONDS = 0.1
-# What a file can do to its decoder. Any other signal came from outside.
-_CRASHES = {
-    signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP,
-    signal.SIGXFSZ,
-}  # fmt: skip
-
-_NAMES = {int(number): number.name for number in signal.Signals}
-
-Check = Callable[[], None]
 
 
 class DecodePool:
@@ -62,10 +26,12 @@ class DecodePool:
     ...     clip.report()
     """
 
-    def __init__(self, num_credits: int, limits: DecodeLimits | None = None) -> None:
+    def __init__(self, num_credits: int, limits: DecodeLimits | None = None, max_idle: int | None = None) -> None:
         self.credits = Credits(num_credits)
         self.limits = limits or DecodeLimits()
         self.zygote = ZygoteClient()
+        self._idle: list[socket.socket] = []  # channels to processes that wait for a video
+        self._max_idle = num_credits if max_idle is None else max_idle
 
     def __enter__(self) -> DecodePool:
         self.zygote.start()
@@ -108,193 +74,33 @@ class DecodePool:
         with OpenVideo(self, request, check, Priority.INTERACTIVE) as video:
             return video.facts()
 
+    def waiting_process(self, request: DecodeRequest, descriptors: list[int]) -> socket.socket | None:
+        """A process that waits for a video has this one now; the channel to it, or None where there is none."""
+        while True:
+            try:
+                channel = self._idle.pop()
+            except IndexError:
+                return None
+            try:
+                request.send(channel, descriptors)
+            except OSError:  # it has gone
+                channel.close()
+            else:
+                return channel
+
+    def keep(self, channel: socket.socket) -> None:
+        """Its process takes another video."""
+        if len(self._idle) < self._max_idle:
+            self._idle.append(channel)
+        else:
+            channel.close()
+
+    def end_idle(self) -> None:
+        """End the processes that wait for a video."""
+        while self._idle:
+            self._idle.pop().close()
+
     def close(self) -> None:
         """End the zygote and all decoders."""
+        self.end_idle()
         self.zygote.close()
-
-
-class OpenVideo:
-    """One video in its process. Entering opens it; leaving ends the process and frees the segments.
-
-    Raises the errors of `ClipReader` and NoVideoStream, CodecNotSupported, DecodeTimeout, DecodeMemory,
-    DecoderCrashed, DecoderLost. A process lost to the outside (SIGKILL, out of memory) is replaced once, and
-    decodes again what was delivered already.
-    """
-
-    def __init__(self, pool: DecodePool, request: DecodeRequest, check: Check, priority: Priority) -> None:
-        self.container = Container()
-        self.open_seconds = self.cpu_seconds = 0.0  # the latter of the process that came to the end
-        self._pool = pool
-        self._request = request
-        self._check = check
-        self._priority = priority
-        self._channel: socket.socket | None = None
-        self._replaced = False
-        self._delivered = self._skip = 0
-        self._report: DecodeReport | None = None
-        self._waiting: tuple[int, Reply] | None = None
-        spec = request.spec
-        height, width = (spec.frame_height, spec.frame_width) if spec else (1, 1)  # a probe gives no frames
-        self._segments = Segments(CHUNKS_HELD + 1, (request.chunk_frames, height, width, 3))
-
-    def __enter__(self) -> OpenVideo:
-        self._share = self._pool.credits.share(self._priority)
-        VIDEOS_OPEN.inc()
-        try:
-            try:
-                self._start()
-            except DecoderLost as lost:
-                self._replace(lost)
-        except BaseException as error:
-            self.__exit__(type(error), error, None)
-            raise
-        return self
-
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
-        if self._channel:
-            self._channel.close()
-        self._segments.close()
-        VIDEOS_OPEN.dec()
-        DECODERS_ENDED.labels(exc.code if isinstance(exc, ReelserveError) else "aborted" if exc else "done").inc()
-
-    def chunks(self) -> Iterator[FrameChunk]:
-        """Chunks as they are decoded. At most `CHUNKS_HELD` may be held when the next is asked for; release them."""
-        while self._report is None:
-            segment, reply = self._take()
-            first = min(self._skip, len(reply.ticks))
-            self._skip -= first
-            fresh = len(reply.ticks) - first
-            if fresh:
-                self._delivered += fresh
-                yield FrameChunk(
-                    self._segments.frames(segment)[first : len(reply.ticks)],
-                    np.array(reply.ticks[first:], np.int64),
-                    partial(self._segments.give_back, segment),
-                )
-            else:
-                self._segments.give_back(segment)
-            self._report = reply.report
-            self.cpu_seconds = reply.cpu_seconds
-
-    @property
-    def busy_seconds(self) -> float:
-        """How long its process has been decoding."""
-        return self._share.busy_seconds
-
-    @property
-    def waited_seconds(self) -> float:
-        """How long it has waited for a core."""
-        return self._share.waited_seconds
-
-    def facts(self) -> ProbeFacts:
-        """Of a probe: what it has found out, in as many turns as it takes."""
-        while True:
-            segment, reply = self._take()
-            self._segments.give_back(segment)
-            if reply.facts is not None:
-                return reply.facts
-
-    def report(self) -> DecodeReport:
-        """What the pass met; once `chunks` is exhausted."""
-        if self._report is None:
-            raise ValueError("the video has not ended yet; exhaust chunks() first")
-        return self._report
-
-    def _start(self) -> None:
-        """A process for the video, and its first turn, which opens it and gives its first frames."""
-        self._channel = self._pool.zygote.fork(self._request, self._segments.descriptors)
-        segment = self._segments.take()
-        try:
-            reply = self._turn(Go(segment=segment))
-        except DecoderLost:
-            self._segments.give_back(segment)
-            raise
-        self.container = reply.container or Container()
-        self.open_seconds += reply.open_seconds
-        self._waiting = (segment, reply)
-
-    def _take(self) -> tuple[int, Reply]:
-        """The next reply, and the segment that it filled."""
-        if self._waiting is None:
-            segment = self._segments.take()
-            try:
-                return segment, self._turn(Go(segment=segment))
-            except DecoderLost as lost:
-                self._segments.give_back(segment)
-                self._replace(lost)
-        assert self._waiting is not None  # noqa: S101  (a start leaves one)
-        waiting, self._waiting = self._waiting, None
-        return waiting
-
-    def _replace(self, lost: DecoderLost) -> None:
-        """Begin again in another process, once; what was delivered will be passed over."""
-        if self._replaced:
-            raise lost
-        log.warning("%s; it is replaced", lost.detail)
-        DECODERS_ENDED.labels("replaced").inc()
-        self._replaced = True
-        self._skip = self._delivered
-        if self._channel:
-            self._channel.close()
-        self._start()
-
-    def _turn(self, go: Go) -> Reply:
-        assert self._channel is not None  # noqa: S101  (only between entering and leaving)
-        with self._pool.credits.turn(self._share, self._check):
-            started = time.monotonic()
-            with contextlib.suppress(OSError):  # it has ended, and the channel holds how
-                go.send(self._channel)
-            reply = self._receive(self._channel, started)
-        if reply.exit:
-            raise self._how_it_ended(reply.exit)
-        if reply.fault:
-            if reply.fault.trace:
-                log.error("the decoder of %s failed: %s", self._request.path.name, reply.fault.trace)
-            raise reply.fault.error()
-        limit = self._request.limits.max_decode_seconds
-        if self._share.busy_seconds > limit:
-            raise DecodeTimeout(
-                f"decoding takes more than {limit:g} s; cut the video, or raise max_decode_seconds",
-                value=round(self._share.busy_seconds, 3),
-                limit=limit,
-            )
-        return reply
-
-    def _receive(self, channel: socket.socket, started: float) -> Reply:
-        limit = self._request.limits.max_decode_stall_seconds
-        readable = select.poll()
-        readable.register(channel, select.POLLIN)
-        while not readable.poll(_POLL_SECONDS * 1e3):
-            self._check()
-            if time.monotonic() - started > limit:
-                raise DecodeTimeout(
-                    f"the decoder has hung for {limit:g} s on the video; re-encode it, or raise "
-                    "max_decode_stall_seconds",
-                    limit=limit,
-                )
-        try:
-            data = channel.recv(MAX_MESSAGE_BYTES)
-        except ConnectionResetError:  # told first, when it ended without reading the turn; how it ended comes next
-            data = channel.recv(MAX_MESSAGE_BYTES)
-        if not data:
-            raise DecoderLost("the decode processes were lost; try again")
-        return Reply.parse(data)
-
-    def _how_it_ended(self, ended: Exit) -> ReelserveError:
-        limit = self._request.limits.max_decode_cpu_seconds
-        if ended.status == -signal.SIGXCPU or (ended.status == -signal.SIGKILL and ended.cpu_seconds >= limit):
-            return DecodeTimeout(
-                f"decoding takes more than {limit} s of CPU time; cut the video, or raise max_decode_cpu_seconds",
-                value=round(ended.cpu_seconds, 3),
-                limit=limit,
-            )
-        if ended.status >= 0:
-            return ReelserveError(f"a decode process left with status {ended.status} and said nothing")
-        name = _NAMES.get(-ended.status, f"signal {-ended.status}")
-        if -ended.status in _CRASHES:
-            return DecoderCrashed(
-                f"the video crashed its decoder ({name}); re-encode it, for example: "
-                "ffmpeg -i INPUT -c:v libx264 -pix_fmt yuv420p OUTPUT.mp4",
-                value=name,
-            )
-        return DecoderLost(f"a decode process was killed from outside ({name}); try again", value=name)

@@ -87,13 +87,14 @@ class Exit(Message):
 
 
 class Reply(Message):
-    """The answer to a turn. cpu_seconds: of the process, so far."""
+    """The answer to a turn. cpu_seconds: of this video, so far. reusable: the process takes another video."""
 
     ticks: list[int] = []
     ended: bool = False
     container: Container | None = None
     open_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    reusable: bool = False
     report: DecodeReport | None = None
     facts: ProbeFacts | None = None
     fault: Fault | None = None

@@ -25,7 +25,8 @@ from service.video.errors import (
     TooShort,
 )
 from service.video.limits import DecodeLimits
-from service.video.pool import CHUNKS_HELD, DecodePool, OpenVideo
+from service.video.open_video import CHUNKS_HELD, OpenVideo
+from service.video.pool import DecodePool
 from service.video.spec import ClipSpec
 from tests.decoders import decoders, only_decoder, open_descriptors, wait_for_no_decoder
 from tests.drawn import Drawn, draw
