@@ -44,11 +44,11 @@ HEAD_BATCH_WINDOWS = Histogram(
 )
 HEAD_PADDED_TICKS = Counter("reelserve_head_padded_ticks_total", "Ticks of head batches beyond their windows' ends.")
 BACKLOG_SECONDS = Gauge(
-    "reelserve_backlog_seconds", "Time until the work admitted so far is done, as admission estimates it.",
+    "reelserve_backlog_seconds", "Forecast of the work admitted and not done, seconds of this machine.",
     multiprocess_mode="livemax",
 )  # fmt: skip
 DRAIN_RATE = Gauge(
-    "reelserve_drain_rate", "Estimated seconds of work done a second, as admission measures it.",
+    "reelserve_drain_rate", "Forecast seconds of work done in a second of busy time; 1 is as forecast.",
     multiprocess_mode="livesum",
 )  # fmt: skip
 

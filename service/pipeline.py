@@ -23,7 +23,7 @@ from service.engine.batcher import Lease
 from service.engine.cache import Collector, FeatureKey
 from service.engine.chunks import Encoded, Features
 from service.engine.head_run import HeadRun, pieces
-from service.engine.shadow import ShadowSample
+from service.engine.shadow import HALF_TOLERANCE, TOLERANCE, ShadowSample
 from service.engine.shared import LoadedModel, Shared
 from service.errors import Cancelled, DeadlineExceeded
 from service.fairness import Priority
@@ -140,7 +140,8 @@ class _Pass:
     def _stream(self, clip: OpenVideo, lease: Lease, work: Work, collector: Collector) -> None:
         """Chunk by chunk; at most `CHUNKS_HELD` are between decoding and the heads."""
         if self._model.encode_alone:
-            self._sample = self._shared.shadow.sample(self._model.encode_alone)
+            tolerance = TOLERANCE if self._model.precision == "fp32" else HALF_TOLERANCE
+            self._sample = self._shared.shadow.sample(self._model.encode_alone, tolerance)
         in_flight: deque[tuple[NDArray[np.int64], Future[Encoded]]] = deque()
 
         def score() -> None:

@@ -8,10 +8,10 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.bundle import Runtime, head_runtime
+from service.bundle import GPU_RUNTIMES, Runtime, head_runtime
 from service.engine.admission import Admission
 from service.engine.batch_sizes import BatchSizes, sizes_for
 from service.engine.batcher import SHORT_FRAMES, FrameBatcher
@@ -65,7 +65,7 @@ class Serving:
             decoders=self.decoders,
             slots=Slots(settings.max_clips_in_progress),
             admission=Admission(saturating=cores + 1),
-            forecast=Forecast(Machine(cores, settings.encoder_threads, shared=True)),
+            forecast=Forecast(Machine(cores, settings.encoder_threads, shared=True)),  # until a GPU is chosen
             cache=FeatureCache(settings.feature_cache_bytes),
             shadow=Shadow(settings.shadow_one_in),
             header_reads=threading.Semaphore(cores),
@@ -214,6 +214,8 @@ class Serving:
         log.info("%s of %s: milliseconds a batch by size: %s", runtime, bundle.encoder.name, timed)
         batcher = FrameBatcher(encoders[shadows:], timed, lost=self._lose)
         alike = SHORT_FRAMES * timed.frame_seconds / settings.encoder_threads
+        if runtime in GPU_RUNTIMES:
+            self.shared.forecast.machine = replace(self.shared.forecast.machine, shared=False)
         self.shared.admission.alike_seconds = max(self.shared.admission.alike_seconds, alike)
         return _Engine(batcher, _alone(encoders[0]) if shadows else None)
 

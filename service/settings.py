@@ -6,9 +6,9 @@ import os
 import tempfile
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from service.engine.preferences import preferences
@@ -141,6 +141,15 @@ class Settings(BaseSettings):
     """On SIGTERM, requests in flight may take this long to end."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Level of the service's own log."""
+
+    @model_validator(mode="after")
+    def _timeouts_in_order(self) -> Self:
+        if self.request_timeout_seconds > self.max_request_timeout_seconds:
+            raise ValueError(
+                f"request_timeout_seconds {self.request_timeout_seconds:g} is more than max_request_timeout_seconds "
+                f"{self.max_request_timeout_seconds:g}; lower the one or raise the other"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -6,16 +6,20 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
 from export.tolerances import TOLERANCES
 from tests.drawn import draw
 from tests.real_clips import real_clip
-from tests.server import Server
+from tests.server import Server, environment, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,6 +27,11 @@ EXPORT = (ROOT / "export" / "README.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:3000"
 
 DOCKER_RUN = "docker run --rm -p 3000:3000 --read-only --tmpfs /tmp:size=64m --memory 512m --cpus 2 reelserve"
+
+OPENVINO = (
+    "make -B install-serve LOCK=requirements/serve-openvino.txt",
+    "REELSERVE_RUNTIME=openvino-cpu REELSERVE_ENCODE_PRECISION=bf16 make serve",
+)
 
 # Commands that are run elsewhere, and the line that runs them.
 ELSEWHERE = {
@@ -32,6 +41,7 @@ ELSEWHERE = {
     "make lint": (".ci/run", "make lint"),
     "docker build -f docker/Dockerfile -t reelserve .": ("docker/check.sh", "docker/Dockerfile"),
     DOCKER_RUN: ("docker/check.sh", "--read-only"),
+    **dict.fromkeys(OPENVINO, ("tests/test_readme.py", "def test_the_lines_of_openvino_run")),
 }
 
 
@@ -45,16 +55,23 @@ def commands(text: str = README) -> list[str]:
     return [line for block in blocks("bash", text) for line in block.splitlines() if line]
 
 
-def run_in(folder: Path, command: str, url: str) -> str:
-    """Run one line of the README in `folder`; `.venv*/bin/python` is this interpreter."""
+def parsed(command: str, url: str = ADDRESS) -> tuple[dict[str, str], list[str]]:
+    """A line of the README as variables and words."""
     words = [word.replace(ADDRESS, url) for word in shlex.split(command)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "BENTOML_HOME": str(folder / "bentoml")}
+    variables = {}
     while "=" in words[0]:
         name, value = words.pop(0).split("=", 1)
-        environment[name] = value
+        variables[name] = value
+    return variables, words
+
+
+def run_in(folder: Path, command: str, url: str) -> str:
+    """Run one line of the README in `folder`; `.venv*/bin/python` is this interpreter."""
+    variables, words = parsed(command, url)
+    inside = {**os.environ, "PYTHONPATH": str(ROOT), "BENTOML_HOME": str(folder / "bentoml"), **variables}
     if words[0].startswith(".venv"):
         words[0] = sys.executable
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(words, cwd=folder, env=inside, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, (command, done.stdout, done.stderr)
     return done.stdout
 
@@ -91,6 +108,45 @@ def test_the_lines_of_export_run_in_their_order(folder: Path, server: Server) ->
     assert "mine 1: certificate passed" in out[0] and out[1] in out[0]  # noqa: PT018
     assert "mine" in out[2]
     assert "mine:1" in out[3]
+
+
+@pytest.mark.slow
+def test_the_lines_of_openvino_run(tmp_path: Path) -> None:
+    """In a copy of what serves: they install an environment, and start a server from it."""
+    for name in ("requirements", "service", "models/zoo"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (_, install), (variables, start) = map(parsed, OPENVINO)
+    outside = {name: value for name, value in environment(tmp_path, {}).items() if "MAKE" not in name}
+    outside |= {
+        "PYTHON": sys.executable,
+        "PORT": str(port),
+        "REELSERVE_SPOOL_DIR": str(tmp_path / "spool"),
+        **variables,
+    }
+    subprocess.run(install, cwd=tmp_path, env=outside, timeout=900, check=True)
+    with subprocess.Popen(start, cwd=tmp_path, env=outside, start_new_session=True) as server:
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+                wait_until(lambda: server.poll() is not None or is_ready(client), "/readyz of OpenVINO's server")
+                body = real_clip("bikes.mp4").read_bytes()
+                answer = client.post("/v1/predict", content=body, headers={"Content-Type": "video/mp4"})
+                receipt = answer.raise_for_status().json()["receipt"]
+        finally:
+            family = psutil.Process(server.pid).children(recursive=True)
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(60)
+            assert psutil.wait_procs(family, timeout=60)[1] == []
+    assert (receipt["runtime"], receipt["precision"]) == ("openvino-cpu", "bf16")
+
+
+def is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_every_line_of_a_certificate_is_explained() -> None:

@@ -29,7 +29,8 @@ from service.engine.sessions import Encoder, open_encoders
 from service.errors import NotReady
 from service.registry import newest_versions
 from service.settings import available_cores
-from service.video.pool import CHUNK_FRAMES, DecodePool
+from service.video.open_video import CHUNK_FRAMES
+from service.video.pool import DecodePool
 from service.video.spec import ClipSpec
 from tests.bench.load import clips_of
 from tests.bench.report import Machine, finish, parser
