@@ -9,7 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,17 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.answers import AnswerOptions, answer, spec_with
-from service.engine.admission import Work
+from service.engine.admission import Cost, Work
 from service.engine.batcher import Lease
 from service.engine.cache import Collector, FeatureKey
 from service.engine.chunks import Encoded, Features
-from service.engine.head_run import HeadRun, pieces
+from service.engine.head_run import HeadRun, head_tick_seconds, pieces
 from service.engine.shadow import HALF_TOLERANCE, TOLERANCE, ShadowSample
 from service.engine.shared import LoadedModel, Shared
-from service.errors import Cancelled, DeadlineExceeded
+from service.errors import Cancelled, DeadlineExceeded, NotReady
 from service.fairness import Priority
 from service.metrics import DECODE_BLOCKED_SECONDS
-from service.results import CacheOutcome, Prediction, Receipt
+from service.receipts import receipt
+from service.results import CacheOutcome, Prediction
 from service.timing import Watch
 from service.video.container import Container
 from service.video.decode import DecodeReport, check_enough
@@ -71,10 +72,11 @@ def predict(request: ClipRequest, models: Sequence[LoadedModel], shared: Shared)
     passes: dict[tuple[str, ...], list[LoadedModel]] = {}
     for model in models:
         passes.setdefault(model.sees, []).append(model)
+    groups = list(passes.values())
     answers = {
         model.sha256: prediction
-        for alike_models in passes.values()
-        for model, prediction in zip(alike_models, _Pass(request, alike_models, shared).run(), strict=True)
+        for number, group in enumerate(groups)
+        for model, prediction in zip(group, _Pass(request, groups[number:], shared, number).run(), strict=True)
     }
     return [answers[model.sha256] for model in models]
 
@@ -82,29 +84,33 @@ def predict(request: ClipRequest, models: Sequence[LoadedModel], shared: Shared)
 class _Pass:
     """One decode and one run of the encoder over a clip, for one or more heads."""
 
-    def __init__(self, request: ClipRequest, models: Sequence[LoadedModel], shared: Shared) -> None:
+    def __init__(
+        self, request: ClipRequest, groups: Sequence[Sequence[LoadedModel]], shared: Shared, number: int
+    ) -> None:
+        """groups: the models of this pass and of those after it; number: of the passes before it."""
+        models = groups[0]
         specs = [model.document.spec for model in models]
         self._request = request
-        self._models = models
+        self._groups = groups
+        self._number = number
         self._shared = shared
         self._model = models[0]
         self._spec = specs[0].model_copy(update={"min_frames": max(spec.min_frames for spec in specs)})
-        self._watch = Watch(request.submitted)
+        self._watch = Watch(request.submitted, counts_wait=number == 0)
         self._heads = [HeadRun(model, spec_with(model.document.spec, request.options)) for model in models]
         self._sample: ShadowSample | None = None
         self._frames_done = 0
+        self._taken = 0.0
 
     def run(self) -> list[Prediction]:
         stored = self._shared.cache.get(key := self._key())
         if stored is not None:
             check_enough(stored.report.ticks, self._spec)
-            self._check()
             self._push(stored.features, stored.ticks)
             return self._answers(stored.report, stored.container, "hit")
-        collector = Collector(self._shared.cache.max_item_bytes)
-        report, container = self._compute(collector)
-        if features := collector.stored(report, container):
-            self._shared.cache.put(key, features)
+        with self._shared.cache.collect() as collector:
+            report, container = self._compute(collector)
+            collector.keep(key, report, container)
         return self._answers(report, container, "miss" if self._shared.cache.on else "off")
 
     def _compute(self, collector: Collector) -> tuple[DecodeReport, Container]:
@@ -130,7 +136,7 @@ class _Pass:
                     shared.slots.set_long(place, is_long=weigh(clip.container))
                     self._stream(clip, lease, work, collector)
                     report = clip.report()
-                    shared.forecast.learn(report, clip.cpu_seconds)
+                    shared.forecast.learn(report, clip.cpu_seconds, request.path.stat().st_size)
             shared.admission.progress(work, 1.0)
         self._watch.add("probe", clip.open_seconds)
         self._watch.add("decode", clip.busy_seconds - clip.open_seconds)
@@ -147,7 +153,9 @@ class _Pass:
         def score() -> None:
             ticks, future = in_flight.popleft()
             encoded = self._result(future)
-            self._watch.add("queue", encoded.queue_seconds)
+            # Of two chunks that wait at the same time, the time counts once.
+            self._watch.add("queue", max(0.0, encoded.taken - max(encoded.submitted, self._taken)))
+            self._taken = encoded.taken
             self._watch.add("encode", encoded.encode_seconds)
             collector.add(encoded.features, ticks)
             if self._sample:
@@ -172,10 +180,12 @@ class _Pass:
     def _push(self, features: Features, ticks: NDArray[np.int64]) -> None:
         """A frame of a slide show may serve very many ticks: the heads take them piece by piece."""
         for rows in pieces(ticks):
+            self._check()
             for head in self._heads:
                 head.push(features[rows])
 
     def _answers(self, report: DecodeReport, container: Container, cache: CacheOutcome) -> list[Prediction]:
+        self._check()
         answers = [self._answer(head, report, container, cache) for head in self._heads]
         if self._sample:
             self._shared.shadow.check(self._sample)
@@ -193,26 +203,9 @@ class _Pass:
             model=model.name,
             predictions=said.predictions,
             segments=said.segments,
-            receipt=self._receipt(model, report, container, cache),
+            receipt=receipt(head, report, container, request.sha256, cache),
             timing_ms=self._watch.timing(request.upload_seconds, head=head.seconds, post=time.perf_counter() - started),
             warnings=[*report.warnings, *container.warnings(), *said.warnings],
-        )
-
-    def _receipt(self, model: LoadedModel, report: DecodeReport, container: Container, cache: CacheOutcome) -> Receipt:
-        decoded = {name: value for name, value in asdict(report).items() if name != "warnings"}
-        return Receipt(
-            sha256=self._request.sha256,
-            container=container.format,
-            pixel_format=container.pixel_format,
-            bit_depth=container.bit_depth,
-            interlaced=container.interlaced,
-            hdr=container.hdr,
-            sample_fps=model.document.spec.sample_fps,
-            spec_sha256=model.document.spec.sha256,
-            runtime=model.runtime,
-            precision=model.precision,
-            cache=cache,
-            **decoded,
         )
 
     def _key(self) -> FeatureKey:
@@ -231,20 +224,39 @@ class _Pass:
 
     def _header(self) -> Container:
         """Of a clip that has no place yet."""
-        with self._shared.header_reads:
+        while not self._shared.header_reads.acquire(timeout=_POLL_SECONDS):
+            self._check()
+        try:
             return self._shared.decoders.header(self._request.path, check=self._check)
+        finally:
+            self._shared.header_reads.release()
 
     def _weigh(self, work: Work, container: Container) -> bool:
-        """Hold the clip's forecast against its deadline; returns whether it is long. Raises what `judge` does."""
+        """Hold the forecast of this pass and those after it against the deadline; returns whether the clip is long.
+
+        Raises what `judge` does.
+        """
         if work.cost is None:
-            request = self._request
-            cost = self._shared.forecast.cost(
-                container, request.path.stat().st_size, self._spec, self._model.frame_seconds,
-                (request.start_seconds, request.end_seconds),
-            )  # fmt: skip
-            if cost is not None:
-                self._shared.admission.judge(work, cost, self._timeout(), self._left())
+            num_bytes = self._request.path.stat().st_size
+            own, *later = [self._cost(container, num_bytes, group) for group in self._groups]
+            cost = replace(
+                own,
+                machine_seconds=own.machine_seconds + sum(cost.machine_seconds for cost in later),
+                alone_seconds=own.alone_seconds + sum(cost.alone_seconds for cost in later),
+            )
+            # A later pass was weighed with the first: only time that is gone can refuse it.
+            timeout = self._timeout() if self._number == 0 else math.inf
+            self._shared.admission.judge(work, cost, timeout, self._left())
         return self._is_long(work) is not False
+
+    def _cost(self, container: Container, num_bytes: int, models: Sequence[LoadedModel]) -> Cost:
+        request = self._request
+        specs = [spec_with(model.document.spec, request.options) for model in models]
+        return self._shared.forecast.cost(
+            container, num_bytes, specs[0], models[0].frame_seconds,
+            span=(request.start_seconds, request.end_seconds),
+            tick_seconds=sum(map(head_tick_seconds, specs)),
+        )  # fmt: skip
 
     def _is_long(self, work: Work) -> bool | None:
         return None if work.cost is None else work.cost.machine_seconds > self._shared.admission.alike_seconds
@@ -257,8 +269,10 @@ class _Pass:
 
     def _check(self, waiting: Work | None = None) -> None:
         """Raises Cancelled and DeadlineExceeded; what still waits is dropped once it can't make it any more."""
-        if self._request.cancelled.is_set() or self._shared.stopping.is_set():
-            raise Cancelled("the client went away, or the service stops")
+        if self._request.cancelled.is_set():
+            raise Cancelled("the client went away")
+        if self._shared.stopping.is_set():
+            raise NotReady("the service stops; try again")
         needed = waiting.cost.alone_seconds if waiting and waiting.cost else 0.0
         if self._left() < needed:
             raise DeadlineExceeded(

@@ -148,6 +148,11 @@ def verify(folder: Path, encoders_dir: Path) -> Bundle:
         raise BundleError(
             f"model.json names {model.name} {model.version}, its folder is {folder.parent.name}/{folder.name}"
         )
+    if (encoder.frame_height, encoder.frame_width) != (model.spec.frame_height, model.spec.frame_width):
+        raise BundleError(
+            f"model.json has frames of {model.spec.frame_width} x {model.spec.frame_height}, its encoder of "
+            f"{encoder.frame_width} x {encoder.frame_height}; export the bundle again"
+        )
     head_path, half_path = folder / "head.onnx", encoder_path.with_name("encoder.fp16.onnx")
     for path in (head_path, encoder_path, *([half_path] if encoder.fp16_sha256 else [])):
         if not path.is_file():

@@ -66,6 +66,8 @@ class Receipt(_Result):
     ticks: int = Field(description="Ticks of the sampling grid.")
     sample_fps: float
     spec_sha256: str
+    window_frames: int | None = Field(description="Ticks of a window, as asked for or the model's own; null: the clip.")
+    stride_frames: int | None = Field(description="Ticks from one window to the next.")
     runtime: str
     precision: str
     cache: CacheOutcome = Field(

@@ -32,15 +32,18 @@ from service.pipeline import ClipRequest, predict
 from service.probing import Probe, examine
 from service.registry import Bundle, Registry
 from service.results import Prediction
-from service.settings import Settings
+from service.settings import Settings, available_cores
 from service.video.pool import DecodePool
 
 log = logging.getLogger(__name__)
 
 # EX_SOFTWARE of sysexits.h: a supervisor takes it for a failure, and starts another process.
 EXIT_ENGINE_LOST = 70
+# One batch on the device while the next is copied; more would only cut the batches up.
+_GPU_EXECUTORS = 2
 # Those who wait are told first.
 _LAST_WORDS_SECONDS = 1.0
+_START_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Serving:
             decoders=self.decoders,
             slots=Slots(settings.max_clips_in_progress),
             admission=Admission(saturating=cores + 1),
-            forecast=Forecast(Machine(cores, settings.encoder_threads, shared=True)),  # until a GPU is chosen
+            forecast=Forecast(Machine(cores, settings.encoder_threads or cores, shared=True)),  # until a GPU is chosen
             cache=FeatureCache(settings.feature_cache_bytes),
             shadow=Shadow(settings.shadow_one_in),
             header_reads=threading.Semaphore(cores),
@@ -152,10 +155,13 @@ class Serving:
         """What a file really is, and what `predict` would cost; blocks, infers nothing. Raises Cancelled."""
 
         def check() -> None:
-            if cancelled.is_set() or self.shared.stopping.is_set():
-                raise Cancelled("the client went away, or the service stops")
+            if cancelled.is_set():
+                raise Cancelled("the client went away")
+            if self.shared.stopping.is_set():
+                raise NotReady("the service stops; try again")
 
-        facts = self.decoders.probe(path, full=full, check=check)
+        with self.shared.slots.place(Priority.INTERACTIVE, is_long=full, check=check, find_out=lambda: full):
+            facts = self.decoders.probe(path, full=full, check=check)
         return examine(facts, self.decoders.limits, model.document, encode_frame_seconds=model.frame_seconds)
 
     def _load_and_report(self, prepare: Callable[[], None]) -> None:
@@ -203,19 +209,22 @@ class Serving:
     def _open(self, bundle: Bundle, runtime: Runtime) -> _Engine:
         settings = self.settings
         sizes = sizes_for(runtime, settings.encode_batch_frames)
+        executors = settings.encoder_threads or (_GPU_EXECUTORS if runtime in GPU_RUNTIMES else available_cores())
         shadows = 1 if settings.shadow_one_in else 0
         encoders = open_encoders(
             bundle.encoder_path, bundle.encoder, runtime, settings.encode_precision,
-            count=settings.encoder_threads + shadows, max_batch_frames=sizes[-1],
+            count=executors + shadows, max_batch_frames=sizes[-1],
             gpu_memory_bytes=settings.gpu_memory_bytes,
         )  # fmt: skip
-        timed = BatchSizes.timed(encoders, sizes)
+        if shadows:
+            BatchSizes.timed(encoders[:1], sizes)  # for its warmth
+        timed = BatchSizes.timed(encoders[shadows:], sizes)
         check_placement(encoders[0], bundle.encoder_path, bundle.encoder, require_gpu=settings.require_gpu)
         log.info("%s of %s: milliseconds a batch by size: %s", runtime, bundle.encoder.name, timed)
         batcher = FrameBatcher(encoders[shadows:], timed, lost=self._lose)
-        alike = SHORT_FRAMES * timed.frame_seconds / settings.encoder_threads
+        alike = SHORT_FRAMES * timed.frame_seconds / executors
         if runtime in GPU_RUNTIMES:
-            self.shared.forecast.machine = replace(self.shared.forecast.machine, shared=False)
+            self.shared.forecast.machine = replace(self.shared.forecast.machine, executors=1, shared=False)
         self.shared.admission.alike_seconds = max(self.shared.admission.alike_seconds, alike)
         return _Engine(batcher, _alone(encoders[0]) if shadows else None)
 
@@ -228,9 +237,12 @@ class Serving:
 def _start_threads(pool: ThreadPoolExecutor, count: int) -> None:
     """All at once: a thread that starts under load holds up whoever submits, and that is the event loop."""
     started = threading.Barrier(count + 1)
-    for _ in range(count):
-        pool.submit(started.wait)
-    started.wait()
+    try:
+        for _ in range(count):
+            pool.submit(started.wait, _START_SECONDS)
+        started.wait(_START_SECONDS)
+    except (RuntimeError, threading.BrokenBarrierError):  # the service stops already, or its machine stands still
+        started.abort()
 
 
 def _observe_heads(batch: HeadBatch) -> None:

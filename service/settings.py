@@ -107,8 +107,8 @@ class Settings(BaseSettings):
     """Clips that are open at once, each with a decode process; the others wait in their spool files."""
     max_clips_decoding: int = Field(default_factory=available_cores, ge=1)
     """Open clips that decode at the same moment; they take turns."""
-    encoder_threads: int = Field(default_factory=available_cores, ge=1)
-    """Threads that run encoder batches, each one batch at a time; on a CPU one a core is fastest."""
+    encoder_threads: int | None = Field(default=None, ge=1)
+    """Threads that run encoder batches, each one batch at a time; not set: one a core on a CPU, 2 on a GPU."""
     encode_batch_frames: int | None = Field(default=None, ge=1, le=256)
     """Most frames of one encoder batch, of as many clips as it takes; not set: 4 on a CPU (its cache), 64 on a GPU."""
     feature_cache_bytes: int = Field(default_factory=feature_cache_that_fits, ge=0)

@@ -10,13 +10,17 @@ _STAGES = ("probe", "decode", "queue", "encode", "head", "post")
 
 
 class Watch:
-    """Adds up the busy time of each stage. submitted: `time.perf_counter()` when the request began to wait."""
+    """Adds up the busy time of each stage. submitted: `time.perf_counter()` when the request began to wait.
 
-    def __init__(self, submitted: float | None) -> None:
+    counts_wait: whether the wait until now is in `queue`; of several passes over a clip it is the first one's.
+    """
+
+    def __init__(self, submitted: float | None, *, counts_wait: bool = True) -> None:
         now = time.perf_counter()
         self.started = now if submitted is None else submitted
         self._seconds = dict.fromkeys(_STAGES, 0.0)
-        self.add("queue", now - self.started)  # for a thread; places, turns and the encoder's queue come on top
+        if counts_wait:
+            self.add("queue", now - self.started)  # for a thread; places, turns and the encoder's queue come on top
 
     def add(self, stage: str, seconds: float) -> None:
         """So much more of a stage."""

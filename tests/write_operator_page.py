@@ -26,7 +26,6 @@ DEPENDS_ON_THE_MACHINE = {
     "max_clips_in_progress": f"4 a core, at most (memory − {SERVICE_MEMORY_BYTES // MIB} MiB) ÷ "
     f"{CLIP_MEMORY_BYTES // MIB} MiB",
     "max_clips_decoding": "cores",
-    "encoder_threads": "cores",
     "feature_cache_bytes": "memory ÷ 20, at most 256 MiB",
     "max_decode_memory_bytes": "1024 MiB, at most memory ÷ 2",
 }

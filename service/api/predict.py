@@ -14,6 +14,7 @@ from service.answers import AnswerOptions, spec_with
 from service.api.examples import example
 from service.api.problems import PROBLEM_RESPONSES, request_id_of
 from service.api.upload import REQUEST_BODY, received
+from service.engine.shared import LoadedModel
 from service.errors import BadParameter
 from service.metrics import STAGE_SECONDS
 from service.pipeline import ClipRequest
@@ -26,6 +27,8 @@ router = APIRouter(tags=["predict"])
 
 # Of several models' answers to one clip these are each one's own; the rest was done once.
 _OWN_STAGES = frozenset({"head", "post"})
+# Of the request, whatever was done in it.
+_WHOLE = frozenset({"upload", "total"})
 
 
 class PredictQuery(BaseModel):
@@ -133,7 +136,7 @@ async def predict(
             cancelled=upload.cancelled,
         )
         predictions = await upload.run(serving.pool, lambda: serving.predict(clip, models))
-    timing = _together([prediction.timing_ms for prediction in predictions])
+    timing = _together(models, predictions)
     for stage, milliseconds in timing.model_dump().items():
         STAGE_SECONDS.labels(stage).observe(milliseconds / 1e3)
     answer = predictions[0] if len(predictions) == 1 else Predictions(results=predictions)
@@ -157,10 +160,19 @@ def _allowed(asked_seconds: float | None, settings: Settings) -> float:
     return asked_seconds
 
 
-def _together(timings: Sequence[Timing]) -> Timing:
-    """The time that a clip took in all models."""
-    stages = {stage: [getattr(timing, stage) for timing in timings] for stage in Timing.model_fields}
-    return Timing(**{stage: round((sum if stage in _OWN_STAGES else max)(ms), 3) for stage, ms in stages.items()})
+def _together(models: Sequence[LoadedModel], predictions: Sequence[Prediction]) -> Timing:
+    """The time that a clip took in all models: what models share was done once, for those that see the same frames."""
+    passes: dict[tuple[str, ...], list[Timing]] = {}
+    for model, prediction in zip(models, predictions, strict=True):
+        passes.setdefault(model.sees, []).append(prediction.timing_ms)
+
+    def of(stage: str) -> float:
+        each: list[list[float]] = [[getattr(timing, stage) for timing in timings] for timings in passes.values()]
+        if stage in _WHOLE:
+            return max(max(times) for times in each)
+        return sum(sum(times) if stage in _OWN_STAGES else max(times) for times in each)
+
+    return Timing(**{stage: round(of(stage), 3) for stage in Timing.model_fields})
 
 
 def _server_timing(timing: Timing) -> str:

@@ -6,23 +6,24 @@ so that a forecast that is off by a factor puts itself right.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from service.engine.drain_rate import DrainRate
 from service.errors import Busy, DeadlineExceeded
 from service.fairness import SHARES, Priority
 from service.metrics import BACKLOG_SECONDS, DRAIN_RATE
 from service.video.errors import TooLongForOnline
 
-# The drain rate remembers so much busy time, and starts as if it had seen some that went as forecast.
-_MEMORY_SECONDS = 20.0
-_PRIOR_SECONDS = 2.0
 _MAX_RETRY_SECONDS = 600
-_TYPICAL_WEIGHT = 0.1
+# What a clip costs of which nothing is known yet: the median of the latest, as one film would spoil a mean.
+_TYPICAL_CLIPS = 31
 _TIGHT_SHARE = 0.25
 
 
@@ -30,27 +31,24 @@ _TIGHT_SHARE = 0.25
 class Cost:
     """Forecast of one clip. machine_seconds: of the whole machine; alone_seconds: until its answer, alone.
 
-    frames: to encode.
+    frames: to encode. is_guess: made without a length; good for the queue, and no reason to refuse the clip itself.
     """
 
     machine_seconds: float
     alone_seconds: float
     frames: float = 1.0
-
-    def towards(self, other: Cost) -> Cost:
-        """A moving mean; the first value counts whole."""
-        weight = _TYPICAL_WEIGHT if self.machine_seconds else 1.0
-        return Cost(
-            self.machine_seconds + weight * (other.machine_seconds - self.machine_seconds),
-            self.alone_seconds + weight * (other.alone_seconds - self.alone_seconds),
-        )
+    is_guess: bool = False
 
 
 @dataclass(eq=False)
 class Work:
-    """An accepted clip. cost: None until its length is known; done: the share of it that is behind, 0 to 1."""
+    """An accepted clip. cost: None until its length is known; done: the share of it that is behind, 0 to 1.
+
+    number: order of arrival.
+    """
 
     priority: Priority
+    number: float = math.inf
     cost: Cost | None = None
     done: float = 0.0
 
@@ -66,18 +64,17 @@ class Admission:
         self, alike_seconds: float = 0.0, saturating: int = 1, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.alike_seconds = alike_seconds
-        self._saturating = saturating
-        self._clock = clock
         self._lock = threading.Lock()
+        self._numbers = itertools.count()
         self._works: set[Work] = set()
-        self._typical = Cost(0.0, 0.0)  # of the clips that were answered
-        self._done_seconds = self._busy_seconds = _PRIOR_SECONDS
-        self._busy_since = 0.0
+        self._latest: deque[Cost] = deque(maxlen=_TYPICAL_CLIPS)
+        self._typical = Cost(0.0, 0.0)
+        self._rate = DrainRate(saturating, clock)
 
     @contextmanager
     def entered(self, priority: Priority) -> Iterator[Work]:
         """Count a clip whose upload is there, until it is answered or not."""
-        work = Work(priority)
+        work = Work(priority, next(self._numbers))
         with self._lock:
             self._tick()
             self._works.add(work)
@@ -89,19 +86,27 @@ class Admission:
                 self._tick()
                 self._works.discard(work)
                 if work.cost and work.done >= 1.0:
-                    self._typical = self._typical.towards(work.cost)
+                    self._latest.append(work.cost)
+                    ranked = sorted(self._latest, key=lambda cost: cost.machine_seconds)
+                    self._typical = ranked[len(ranked) // 2]
                 self._publish()
 
     def is_tight(self, work: Work, left_seconds: float) -> bool:
-        """Whether the wait alone may cost the deadline: then a clip's header is worth reading before it has a place."""
-        return left_seconds < math.inf and self.wait_seconds(self._typical, work) > _TIGHT_SHARE * left_seconds
+        """Whether the wait may cost the deadline: then a clip's header is worth reading before it has a place.
+
+        Raises Busy when a clip like those before could not make it, whatever its header says.
+        """
+        if left_seconds == math.inf:
+            return False
+        self._check_wait(self._typical, work, left_seconds)
+        return self.wait_seconds(self._typical, work) > _TIGHT_SHARE * left_seconds
 
     def progress(self, work: Work, done: float) -> None:
         """So much of its cost is behind it (0 to 1)."""
         with self._lock:
             self._tick()
-            if work.cost and len(self._works) >= self._saturating:
-                self._done_seconds += max(0.0, min(done, 1.0) - work.done) * work.cost.machine_seconds
+            if work.cost:
+                self._rate.add(max(0.0, min(done, 1.0) - work.done) * work.cost.machine_seconds, len(self._works))
             work.done = min(done, 1.0)
             self._publish()
 
@@ -112,6 +117,9 @@ class Admission:
         """
         work.cost = cost
         if work.priority is Priority.JOB:
+            return
+        if cost.is_guess:
+            self._check_wait(cost, work, left_seconds)
             return
         if cost.alone_seconds > timeout_seconds:
             raise TooLongForOnline(
@@ -138,27 +146,30 @@ class Admission:
         """How long other work would hold up a clip of this cost.
 
         Of its own priority nobody is served more than itself before it is done, or `alike_seconds`; of a higher one
-        all; of lower ones their guaranteed share.
+        all; of lower ones their guaranteed share. Who came later is ahead of no clip that is alike.
         """
         with self._lock:
             ahead, guaranteed = 0.0, 0.0
+            is_alike = cost.machine_seconds <= self.alike_seconds
             for other in self._works:
                 remaining = self._remaining(other)
                 if other is work or not remaining:
                     continue
                 if other.priority == work.priority:
+                    if is_alike and other.number > work.number:
+                        continue  # it goes after this one
                     ahead += min(remaining, max(cost.machine_seconds, self.alike_seconds))
                 elif other.priority < work.priority:
                     ahead += remaining
                 else:
                     guaranteed = max(guaranteed, SHARES.get(other.priority, 0.0))
-            return ahead / (1.0 - guaranteed) / self._rate()
+            return ahead / (1.0 - guaranteed) / self._rate.value
 
     @property
     def drain_rate(self) -> float:
         """Forecast seconds done in a second of busy time."""
         with self._lock:
-            return self._rate()
+            return self._rate.value
 
     @property
     def backlog_seconds(self) -> float:
@@ -186,19 +197,9 @@ class Admission:
         cost = work.cost or self._typical
         return cost.machine_seconds * (1.0 - work.done)
 
-    def _rate(self) -> float:
-        return self._done_seconds / self._busy_seconds
-
     def _tick(self) -> None:
-        """Let busy time pass, and forget what is long ago."""
-        now = self._clock()
-        if len(self._works) >= self._saturating:
-            self._busy_seconds += now - self._busy_since
-            fade = min(1.0, _MEMORY_SECONDS / self._busy_seconds)
-            self._busy_seconds *= fade
-            self._done_seconds *= fade
-        self._busy_since = now
+        self._rate.tick(len(self._works), sum(work.cost is not None for work in self._works))
 
     def _publish(self) -> None:
         BACKLOG_SECONDS.set(sum(map(self._remaining, self._works)))
-        DRAIN_RATE.set(self._rate())
+        DRAIN_RATE.set(self._rate.value)

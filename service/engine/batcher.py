@@ -17,6 +17,7 @@ from concurrent.futures import Future
 
 import numpy as np
 
+from service.bundle import GPU_RUNTIMES
 from service.engine.batch_sizes import BatchSizes
 from service.engine.chunks import Batch, Chunk, Encoded, Features, Frames, Part
 from service.engine.sessions import DeviceLost, Encoder
@@ -63,6 +64,7 @@ class FrameBatcher:
     def __init__(
         self, encoders: Sequence[Encoder], sizes: BatchSizes, *, lost: Callable[[EngineLost], None] = lambda error: None
     ) -> None:
+        self._are_cores = encoders[0].runtime not in GPU_RUNTIMES
         self.sizes = sizes
         self._feature_size = encoders[0].feature_size
         self._lost = lost
@@ -139,9 +141,9 @@ class FrameBatcher:
             return self._fill(idle) if self._leases else None
 
     def _fill(self, num_idle: int) -> Batch:
-        """Under the lock. Idle executors share what waits: two batches of two are done sooner than one of four."""
+        """Under the lock. Idle cores share what waits: two batches of two are done sooner than one of four."""
         waiting = sum(map(_num_waiting, self._leases.values()))
-        room = math.ceil(waiting / num_idle)
+        room = math.ceil(waiting / num_idle) if self._are_cores else waiting
         if all(map(self._is_long, self._leases)):
             room = min(room, self._long_frames)
         size = self.sizes.best(room)
@@ -159,7 +161,7 @@ class FrameBatcher:
         chunk = lease.chunks[0]
         start = chunk.num_taken
         chunk.num_taken = min(len(chunk.features), start + room)
-        chunk.queue_seconds = now - chunk.submitted
+        chunk.taken = now
         part = Part(chunk, start, chunk.num_taken, at)
         self._fair.charge(turn, part.rows, self._leases)
         if chunk.num_taken == len(chunk.features):
@@ -174,37 +176,47 @@ class FrameBatcher:
     def _serve(self, encoder: Encoder) -> None:
         give_way()
         while batch := self._take():
-            self._copy(encoder, batch)
+            parts = [part for part in batch.parts if self._copy(encoder, part)]
+            if not parts:
+                continue
+            num_frames = sum(part.rows for part in parts)
             try:
                 features, seconds = _timed(encoder, batch.size)
             except DeviceLost as error:
                 self._lose(error)
-                self._fail(batch.parts, self._failure)
+                self._fail(parts, self._failure)
             except Exception as error:  # noqa: BLE001  (whatever a runtime raises must reach the clips)
-                log.warning("a batch of %d frames of %d clips failed: %s", batch.size, len(batch.parts), error)
-                self._retry(encoder, batch)
+                log.warning("a batch of %d frames of %d clips failed: %s", num_frames, len(parts), error)
+                self._retry(encoder, parts)
             else:
-                BATCH_FRAMES.observe(batch.num_frames)
-                PADDED_FRAMES.inc(batch.size - batch.num_frames)
-                for part in batch.parts:
-                    self._finish(part, features[part.at : part.at + part.rows], seconds * part.rows / batch.num_frames)
-            del batch  # or an idle thread would keep the features of its last batch
+                BATCH_FRAMES.observe(num_frames)
+                PADDED_FRAMES.inc(batch.size - num_frames)
+                for part in parts:
+                    self._finish(part, features[part.at : part.at + part.rows], seconds * part.rows / num_frames)
+            del batch, parts  # or an idle thread would keep the features of its last batch
 
-    def _copy(self, encoder: Encoder, batch: Batch) -> None:
-        for part in batch.parts:
-            chunk = part.chunk
+    def _copy(self, encoder: Encoder, part: Part) -> bool:
+        """Whether the part's frames are in the buffer; they may be of another size than the encoder's."""
+        chunk = part.chunk
+        try:
             encoder.buffer[part.at : part.at + part.rows] = chunk.frames[part.start : part.stop]
-            with self._changed:  # two executors may hold parts of one chunk
-                chunk.num_copied += part.rows
-                complete = chunk.num_copied == len(chunk.features)
-            if complete:
-                chunk.frames = _NO_FRAMES
-                chunk.copied()
+        except ValueError as error:
+            self._fail(
+                [part], EngineFailed(f"the clip's frames don't fit the encoder: {error}; export the model again")
+            )
+            return False
+        with self._changed:  # two executors may hold parts of one chunk
+            chunk.num_copied += part.rows
+            complete = chunk.num_copied == len(chunk.features)
+        if complete:
+            chunk.frames = _NO_FRAMES
+            chunk.copied()
+        return True
 
-    def _retry(self, encoder: Encoder, batch: Batch) -> None:
+    def _retry(self, encoder: Encoder, parts: Sequence[Part]) -> None:
         """Each part once alone: a bad clip must not fail its neighbours, and a passing fault need fail nobody."""
         BATCHES_RETRIED.inc()
-        for part in batch.parts:
+        for part in parts:
             # In order, and downwards: no row is overwritten before its own turn.
             encoder.buffer[: part.rows] = encoder.buffer[part.at : part.at + part.rows]
             try:
@@ -229,7 +241,7 @@ class FrameBatcher:
             chunk.encode_seconds += encode_seconds
             complete = chunk.num_done == len(chunk.features)
         if complete and self._settle(chunk):
-            chunk.future.set_result(Encoded(chunk.features, chunk.queue_seconds, chunk.encode_seconds))
+            chunk.future.set_result(Encoded(chunk.features, chunk.submitted, chunk.taken, chunk.encode_seconds))
 
     def _fail(self, parts: Sequence[Part], error: ReelserveError | None) -> None:
         """The clips of these parts get the error; what else waits of them is taken out."""

@@ -60,7 +60,7 @@ class FeatureCache:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._entries: OrderedDict[FeatureKey, StoredFeatures] = OrderedDict()
-        self._num_bytes = 0
+        self._num_bytes = self._reserved = 0
         self._lock = threading.Lock()
 
     @property
@@ -96,39 +96,86 @@ class FeatureCache:
         stored.ticks.flags.writeable = False
         with self._lock:
             self._forget(self._entries.pop(key, None))
-            while self._num_bytes + stored.num_bytes > self.max_bytes:
-                self._forget(self._entries.popitem(last=False)[1])
-                CACHE_EVICTIONS.inc()
+            self._make_room(stored.num_bytes)
+            if self._num_bytes + self._reserved + stored.num_bytes > self.max_bytes:
+                return  # clips that stream hold the rest
             self._entries[key] = stored
             self._num_bytes += stored.num_bytes
             CACHE_BYTES.set(self._num_bytes)
+
+    def collect(self) -> Collector:
+        """For one clip that streams."""
+        return Collector(self)
+
+    def reserve(self, num_bytes: int) -> bool:
+        """Take bytes for a clip that streams, and let the least recently used go for them; False: all is reserved."""
+        with self._lock:
+            if self._reserved + num_bytes > self.max_bytes:
+                return False
+            self._reserved += num_bytes
+            self._make_room(0)
+            return True
+
+    def release(self, num_bytes: int) -> None:
+        """Give reserved bytes back."""
+        with self._lock:
+            self._reserved -= num_bytes
+
+    def _make_room(self, num_bytes: int) -> None:
+        while self._entries and self._num_bytes + self._reserved + num_bytes > self.max_bytes:
+            self._forget(self._entries.popitem(last=False)[1])
+            CACHE_EVICTIONS.inc()
+        CACHE_BYTES.set(self._num_bytes)
 
     def _forget(self, stored: StoredFeatures | None) -> None:
         self._num_bytes -= stored.num_bytes if stored else 0
 
 
 class Collector:
-    """Gathers a clip's features while it streams; gives up, and frees them, beyond `max_bytes`."""
+    """Gathers a clip's features while it streams, of the cache's own bytes; gives up, and frees them, beyond its share.
 
-    def __init__(self, max_bytes: int) -> None:
-        self._left = max_bytes - _ENTRY_BYTES
+    A context manager: leaving gives back what was not kept.
+    """
+
+    def __init__(self, cache: FeatureCache) -> None:
+        self._cache = cache
+        self._reserved = 0
         self._features: list[NDArray[np.float32]] = []
         self._ticks: list[NDArray[np.int64]] = []
+        self._gave_up = not self._reserve(_ENTRY_BYTES)
+
+    def __enter__(self) -> Collector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cache.release(self._reserved)
+        self._reserved = 0
 
     def add(self, features: NDArray[np.float32], ticks: NDArray[np.int64]) -> None:
         """One chunk's features (N, D) float32 and ticks (N,) int64; kept as they are, so don't write them again."""
-        if self._left < 0:
+        if self._gave_up:
             return
-        self._left -= features.nbytes + ticks.nbytes
-        if self._left < 0:
-            self._features.clear()
-            self._ticks.clear()
-        else:
+        if self._reserve(features.nbytes + ticks.nbytes):
             self._features.append(features)
             self._ticks.append(ticks)
+        else:
+            self._gave_up = True
+            self._features.clear()
+            self._ticks.clear()
+            self._cache.release(self._reserved)
+            self._reserved = 0
 
-    def stored(self, report: DecodeReport, container: Container) -> StoredFeatures | None:
-        """Everything added, in copies of its own; None where that was too much. Only after a complete decode."""
-        if not self._features:
-            return None
-        return StoredFeatures(np.concatenate(self._features), np.concatenate(self._ticks), report, container)
+    def keep(self, key: FeatureKey, report: DecodeReport, container: Container) -> None:
+        """Put everything added into the cache; only after a complete decode."""
+        if self._gave_up or not self._features:
+            return
+        stored = StoredFeatures(np.concatenate(self._features), np.concatenate(self._ticks), report, container)
+        self._cache.release(self._reserved)
+        self._reserved = 0
+        self._cache.put(key, stored)
+
+    def _reserve(self, num_bytes: int) -> bool:
+        if self._reserved + num_bytes > self._cache.max_item_bytes or not self._cache.reserve(num_bytes):
+            return False
+        self._reserved += num_bytes
+        return True

@@ -20,10 +20,15 @@ Features = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Encoded:
-    """Features (N, D) float32 of one chunk, and what they cost: its wait and its share of encoder time, seconds."""
+    """Features (N, D) float32 of one chunk, and what they cost.
+
+    submitted, taken: `time.perf_counter()` when it came and when its last frames went into a batch. encode_seconds: its
+    share of executors' time, all of them added up.
+    """
 
     features: Features
-    queue_seconds: float
+    submitted: float
+    taken: float
     encode_seconds: float
 
 
@@ -41,7 +46,7 @@ class Chunk:
     num_taken: int = 0
     num_copied: int = 0
     num_done: int = 0
-    queue_seconds: float = 0.0
+    taken: float = 0.0
     encode_seconds: float = 0.0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.engine.admission import Cost
 from service.video.container import Container
@@ -20,6 +20,9 @@ _MEMORY_PIXELS = 3e9
 _MOST_OFF = 8.0
 # No coded frame is smaller: a header that promises more frames than that lies.
 _LEAST_FRAME_BYTES = 8
+# Of clips that don't tell their length: as real ones of 240p to 720p have it.
+_FRAME_BYTES, _BYTES_WEIGHT = 2000.0, 0.05
+_USUAL_FPS = 30.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Forecast:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self._pixel_seconds = _PIXEL_SECONDS
+        self._frame_bytes = _FRAME_BYTES
 
     def cost(
         self,
@@ -44,35 +48,40 @@ class Forecast:
         num_bytes: int,
         spec: ClipSpec,
         frame_seconds: float,
+        *,
         span: tuple[float, float] = (0.0, math.inf),
-    ) -> Cost | None:
-        """Of a clip of so many bytes; None where its headers don't tell its length.
+        tick_seconds: float = 0.0,
+    ) -> Cost:
+        """Of a clip of so many bytes; a guess from them where its headers don't tell its length.
 
-        frame_seconds: of one frame on one executor. span: start and end asked for, seconds.
+        frame_seconds: of one frame on one executor; tick_seconds: of one tick in the heads. span: start and end asked
+        for, seconds.
         """
         duration, frames = container.duration_seconds, container.num_frames
-        if not duration or not math.isfinite(duration) or duration < 0:
-            return None
+        is_guess = not duration or not 0 < duration < math.inf
         most = max(1, num_bytes // _LEAST_FRAME_BYTES)
-        walked_share = min(1.0, span[1] / duration)
-        walked = min(frames or math.ceil(duration * 30.0), most) * walked_share
-        used = max(0.0, min(duration, span[1]) - span[0])
-        encoded = min(math.floor(used * spec.sample_fps) + 1, walked)
+        if not duration or is_guess:
+            frames = max(1, round(num_bytes / self._frame_bytes))
+            duration = frames / _USUAL_FPS
+        walked = min(frames or math.ceil(duration * _USUAL_FPS), most) * min(1.0, span[1] / duration)
+        ticks = math.floor(max(0.0, min(duration, span[1]) - span[0]) * spec.sample_fps) + 1
+        encoded = min(ticks, walked)
         pixels = (container.width or 640) * (container.height or 480)
         decode = _START_SECONDS + walked * pixels * self._pixel_seconds
-        return self.of(decode, encoded * frame_seconds, encoded)
+        return replace(self.of(decode, encoded * frame_seconds, encoded, ticks * tick_seconds), is_guess=is_guess)
 
-    def of(self, decode_seconds: float, encode_seconds: float, frames: float) -> Cost:
-        """decode_seconds: on one core. encode_seconds: on one executor."""
+    def of(self, decode_seconds: float, encode_seconds: float, frames: float, head_seconds: float = 0.0) -> Cost:
+        """decode_seconds, head_seconds: on one core. encode_seconds: on one executor."""
         machine = self.machine
         if machine.shared:
-            whole = (decode_seconds + encode_seconds) / machine.cores
+            whole = (decode_seconds + encode_seconds + head_seconds) / machine.cores
         else:
-            whole = max(decode_seconds / machine.cores, encode_seconds / machine.executors)
-        alone = max(whole, decode_seconds, encode_seconds / machine.executors)  # one clip, one decoder
+            whole = max((decode_seconds + head_seconds) / machine.cores, encode_seconds / machine.executors)
+        # One clip has one decoder, and one thread for its heads.
+        alone = max(whole, decode_seconds, encode_seconds / machine.executors, head_seconds)
         return Cost(whole, alone, max(1.0, frames))
 
-    def learn(self, report: DecodeReport, cpu_seconds: float) -> None:
+    def learn(self, report: DecodeReport, cpu_seconds: float, num_bytes: int) -> None:
         """What a whole clip has taken of one core."""
         pixels = report.frames_walked * report.width * report.height
         if pixels < _LEAST_PIXELS:
@@ -80,3 +89,5 @@ class Forecast:
         seen = max(0.0, cpu_seconds - _START_SECONDS) / pixels
         seen = min(max(seen, _PIXEL_SECONDS / _MOST_OFF), _PIXEL_SECONDS * _MOST_OFF)
         self._pixel_seconds += min(1.0, pixels / _MEMORY_PIXELS) * (seen - self._pixel_seconds)
+        frame_bytes = min(max(num_bytes / report.frames_walked, _FRAME_BYTES / _MOST_OFF), _FRAME_BYTES * _MOST_OFF)
+        self._frame_bytes += _BYTES_WEIGHT * (frame_bytes - self._frame_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -14,6 +15,15 @@ from service.engine.scorer import WindowScorer
 from service.engine.shared import LoadedModel
 from service.video.spec import ClipSpec
 
+# Of a head like the zoo's, measured on one core; a forecast needs no more.
+_TICK_SECONDS = 3.5e-6
+
+
+def head_tick_seconds(spec: ClipSpec) -> float:
+    """Seconds of the head for one tick of a clip: each window that covers it reads it."""
+    windows = math.ceil(spec.window_frames / spec.stride_frames) if spec.window_frames and spec.stride_frames else 1
+    return windows * _TICK_SECONDS
+
 
 class HeadRun:
     """One model's head over one clip, with the request's windows; `seconds` of it so far."""
@@ -21,7 +31,7 @@ class HeadRun:
     def __init__(self, model: LoadedModel, spec: ClipSpec) -> None:
         self.model = model
         self.seconds = 0.0
-        self._spec = spec
+        self.spec = spec
         self._scorer = WindowScorer(model.head, spec)
 
     def push(self, features: Features) -> None:
@@ -35,10 +45,11 @@ class HeadRun:
         self.seconds += time.perf_counter() - started
         return scores
 
-    def score_alone(self, features: Features) -> NDArray[np.float64]:
+    def score_alone(self, features: Features, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
         """A clip's own scores (K,), without the batches of others."""
-        scorer = WindowScorer(self.model.lone_head, self._spec)
-        scorer.push(features)
+        scorer = WindowScorer(self.model.lone_head, self.spec)
+        for rows in pieces(ticks):
+            scorer.push(features[rows])
         return scorer.finish().mean
 
 

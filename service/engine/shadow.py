@@ -16,6 +16,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
+from service.give_way import give_way
 from service.metrics import SHADOW_CHECKS, SHADOW_DIFFERENCE
 
 log = logging.getLogger(__name__)
@@ -25,8 +26,8 @@ Features = NDArray[np.float32]
 Scores = NDArray[np.floating]
 # (N, H, W, 3) uint8 → (N, D) float32, of nobody else's frames.
 Encode = Callable[[Frames], Features]
-# Features of all ticks (T, D) → the clip's own scores (K,).
-Score = Callable[[Features], Scores]
+# Features (N, D) and the ticks (N,) that each frame serves → the clip's own scores (K,).
+Score = Callable[[Features, NDArray[np.int64]], Scores]
 
 # 9.6 MiB at 224×224: what a clip's start says, its end would too.
 MAX_FRAMES = 64
@@ -77,10 +78,10 @@ class ShadowSample:
             if not go_on():
                 return None
             alone[row] = self._encode(frame[None])[0]
-        rows = np.repeat(np.arange(len(alone)), np.concatenate(self._ticks))
+        ticks = np.concatenate(self._ticks)
         # Of a longer clip the scores that were served are of more than the start.
         whole = self._num_frames <= MAX_FRAMES
-        pairs = [(score(alone[rows]), given if whole else score(served[rows])) for score, given in self._scores]
+        pairs = [(score(alone, ticks), given if whole else score(served, ticks)) for score, given in self._scores]
         difference, largest = _largest(alone - served), _largest(served)
         return Difference(
             features=difference / largest if 0.0 < largest < np.inf else difference,
@@ -125,6 +126,7 @@ class Shadow:
             self._thread.join()
 
     def _serve(self) -> None:
+        give_way()
         while (sample := self._waiting.get()) is not None and not self._stopping.is_set():
             try:
                 difference = sample.difference(lambda: not self._stopping.is_set())

@@ -31,6 +31,7 @@ from service.video.segments import Segments
 from service.video.wire import MAX_MESSAGE_BYTES, DecodeRequest, Exit, Go, Reply
 
 if TYPE_CHECKING:
+    from service.video.credits import Credits
     from service.video.pool import DecodePool
 
 log = logging.getLogger(__name__)
@@ -59,13 +60,22 @@ class OpenVideo:
     decodes again what was delivered already.
     """
 
-    def __init__(self, pool: DecodePool, request: DecodeRequest, check: Check, priority: Priority) -> None:
+    def __init__(
+        self,
+        pool: DecodePool,
+        request: DecodeRequest,
+        check: Check,
+        priority: Priority,
+        credits_: Credits | None = None,
+    ) -> None:
+        """credits_: other turns than the pool's own."""
         self.container = Container()
         self.open_seconds = self.cpu_seconds = 0.0  # the latter of the process that came to the end
         self._pool = pool
         self._request = request
         self._check = check
         self._priority = priority
+        self._credits = credits_ or pool.credits
         self._channel: socket.socket | None = None
         self._replaced = self._reusable = self._is_fresh = False
         self._delivered = self._skip = 0
@@ -76,7 +86,7 @@ class OpenVideo:
         self._segments = Segments(CHUNKS_HELD + 1, (request.chunk_frames, height, width, 3))
 
     def __enter__(self) -> OpenVideo:
-        self._share = self._pool.credits.share(self._priority)
+        self._share = self._credits.share(self._priority)
         VIDEOS_OPEN.inc()
         try:
             try:
@@ -183,7 +193,7 @@ class OpenVideo:
 
     def _turn(self, go: Go) -> Reply:
         assert self._channel is not None  # noqa: S101  (only between entering and leaving)
-        with self._pool.credits.turn(self._share, self._check):
+        with self._credits.turn(self._share, self._check):
             started = time.monotonic()
             with contextlib.suppress(OSError):  # it has ended, and the channel holds how
                 go.send(self._channel)

@@ -28,6 +28,7 @@ class DecodePool:
 
     def __init__(self, num_credits: int, limits: DecodeLimits | None = None, max_idle: int | None = None) -> None:
         self.credits = Credits(num_credits)
+        self._header_credits = Credits(num_credits)
         self.limits = limits or DecodeLimits()
         self.zygote = ZygoteClient()
         self._idle: list[socket.socket] = []  # channels to processes that wait for a video
@@ -59,9 +60,9 @@ class DecodePool:
         return OpenVideo(self, request, check, priority)
 
     def header(self, path: Path, *, check: Check = lambda: None) -> Container:
-        """What the headers say, without a frame; blocks. Raises what opening the video would."""
+        """What the headers say, without a frame; blocks, for no video that decodes. Raises what opening it would."""
         request = DecodeRequest(task="probe", path=path.absolute(), limits=self.limits)
-        with OpenVideo(self, request, check, Priority.INTERACTIVE) as video:
+        with OpenVideo(self, request, check, Priority.INTERACTIVE, self._header_credits) as video:
             return video.container
 
     def probe(self, path: Path, *, full: bool = False, check: Check = lambda: None) -> ProbeFacts:

@@ -43,7 +43,7 @@ def assert_is_of(encoded: Encoded, start: int, count: int) -> None:
     expected = np.arange(start, start + count, dtype=np.float32)
     np.testing.assert_array_equal(encoded.features, np.stack([expected, -expected], axis=1))
     assert encoded.features.dtype == np.float32
-    assert encoded.queue_seconds >= 0
+    assert encoded.taken >= encoded.submitted
     assert encoded.encode_seconds >= 0
 
 

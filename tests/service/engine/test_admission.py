@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -159,3 +160,72 @@ def test_retry_after_is_within_bounds(left: float) -> None:
     with ExitStack() as stack:
         admitted(admission, stack, Cost(left, left))
         assert 1 <= admission.retry_after_seconds() <= 600
+
+
+def test_clips_without_a_forecast_do_not_turn_clients_away_for_ever() -> None:
+    """They earned nothing while time passed: after minutes of them the rate was nil, and everybody was refused."""
+    clock = Clock()
+    admission = Admission(saturating=2, clock=clock)
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(admission.entered(Priority.INTERACTIVE))
+        for _ in range(300):
+            clock.now += 1.0
+            admission.progress(NEW, 0.0)
+        assert admission.drain_rate == pytest.approx(1.0)
+
+
+def test_clips_that_hang_slow_the_rate_down_within_bounds_and_not_for_good() -> None:
+    clock = Clock()
+    admission = Admission(saturating=2, clock=clock)
+    with ExitStack() as stack:
+        works = [admitted(admission, stack, SHORT) for _ in range(3)]
+        for _ in range(4000):
+            clock.now += 1.0
+            admission.progress(works[0], 0.0)
+        assert admission.drain_rate == pytest.approx(1 / 8)
+    clock.now += 300.0
+    with admission.entered(Priority.INTERACTIVE):
+        assert admission.drain_rate == pytest.approx(1.0, abs=0.1)
+
+
+def test_who_came_later_is_ahead_of_nobody_alike() -> None:
+    admission = still(alike_seconds=1.0)
+    with ExitStack() as stack:
+        first = admitted(admission, stack, SHORT)
+        admitted(admission, stack, *[SHORT] * 20)
+        assert admission.wait_seconds(SHORT, first) == 0.0
+        assert admission.wait_seconds(SHORT, NEW) == pytest.approx(21 * 0.2)
+        assert admission.wait_seconds(FILM, first) == pytest.approx(20 * 0.2), "short clips pass a film"
+
+
+def test_one_film_does_not_make_every_clip_look_like_one() -> None:
+    admission = still()
+    for cost in (SHORT, SHORT, FILM):
+        with admission.entered(Priority.INTERACTIVE) as work:
+            admission.judge(work, cost, math.inf, math.inf)
+            admission.progress(work, 1.0)
+    with admission.entered(Priority.INTERACTIVE):
+        admission.check_headers(10.0)
+
+
+def test_a_guess_is_no_reason_to_refuse_the_clip_itself() -> None:
+    admission = still()
+    with admission.entered(Priority.INTERACTIVE) as work:
+        admission.judge(work, replace(FILM, is_guess=True), 10.0, 10.0)
+    with ExitStack() as stack:
+        admitted(admission, stack, FILM)
+        work = stack.enter_context(admission.entered(Priority.INTERACTIVE))
+        with pytest.raises(Busy):
+            admission.judge(work, replace(FILM, is_guess=True), 10.0, 10.0)
+
+
+def test_where_a_clip_like_those_before_is_too_late_no_header_is_read() -> None:
+    admission = still(alike_seconds=1.0)
+    with admission.entered(Priority.INTERACTIVE) as work:
+        admission.judge(work, SHORT, 60.0, 60.0)
+        admission.progress(work, 1.0)
+    with ExitStack() as stack:
+        admitted(admission, stack, *[SHORT] * 10)
+        with pytest.raises(Busy):
+            admission.is_tight(NEW, 2.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from service.engine.cache import Collector, FeatureCache, FeatureKey, StoredFeatures
+from service.engine.cache import FeatureCache, FeatureKey, StoredFeatures
 from service.video.container import Container
 from service.video.decode import DecodeReport
 
@@ -102,9 +103,10 @@ def test_off_counts_and_keeps_nothing() -> None:
     assert not cache.on
     assert cache.get(KEY) is None
     assert sample("reelserve_feature_cache_lookups_total", {"outcome": "miss"}) == before
-    collector = Collector(cache.max_item_bytes)
-    collector.add(np.zeros((1, 4), np.float32), np.ones(1, np.int64))
-    assert collector.stored(REPORT, Container()) is None
+    with cache.collect() as collector:
+        collector.add(np.zeros((1, 4), np.float32), np.ones(1, np.int64))
+        collector.keep(KEY, REPORT, Container())
+    assert cache.get(KEY) is None
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(FeatureKey)])
@@ -164,10 +166,12 @@ def test_many_threads() -> None:
 
 def test_a_collector_gives_the_chunks_in_order_in_memory_of_its_own() -> None:
     chunks = [np.arange(8, dtype=np.float32).reshape(2, 4) + at for at in range(3)]
-    collector = Collector(1_000_000)
-    for at, chunk in enumerate(chunks):
-        collector.add(chunk, np.full(2, at + 1))
-    got = collector.stored(REPORT, Container(format="MPEG-4"))
+    cache = FeatureCache(1_000_000)
+    with cache.collect() as collector:
+        for at, chunk in enumerate(chunks):
+            collector.add(chunk, np.full(2, at + 1))
+        collector.keep(KEY, REPORT, Container(format="MPEG-4"))
+    got = cache.get(KEY)
     assert got
     assert np.array_equal(got.features, np.concatenate(chunks))
     assert got.ticks.tolist() == [1, 1, 2, 2, 3, 3]
@@ -175,14 +179,42 @@ def test_a_collector_gives_the_chunks_in_order_in_memory_of_its_own() -> None:
     assert not any(np.shares_memory(got.features, chunk) for chunk in chunks)
 
 
+def collect(cache: FeatureCache, sizes: list[int], key: FeatureKey = KEY) -> None:
+    with cache.collect() as collector:
+        for size in sizes:
+            collector.add(np.zeros((size, 32), np.float32), np.ones(size, np.int64))
+        collector.keep(key, REPORT, Container())
+
+
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=20))
 def test_a_collector_gives_exactly_what_the_cache_keeps(sizes: list[int]) -> None:
     cache = FeatureCache(160_000)
-    collector = Collector(cache.max_item_bytes)
-    for size in sizes:
-        collector.add(np.zeros((size, 32), np.float32), np.ones(size, np.int64))
-    got = collector.stored(REPORT, Container())
-    assert (got is not None) == (stored(sum(sizes), size=32).num_bytes <= cache.max_item_bytes)
-    if got:
-        cache.put(KEY, got)
-        assert cache.get(KEY) is got
+    collect(cache, sizes)
+    assert (cache.get(KEY) is not None) == (stored(sum(sizes), size=32).num_bytes <= cache.max_item_bytes)
+    assert cache.reserve(cache.max_bytes), "nothing stays reserved"
+
+
+def test_clips_that_stream_take_of_the_cache_s_own_bytes() -> None:
+    """Eight of them once held twice the cache beside it."""
+    cache = FeatureCache(160_000)
+    collect(cache, [100])
+    with contextlib.ExitStack() as stack:
+        collectors = [stack.enter_context(cache.collect()) for _ in range(8)]
+        held = [0] * 8
+        for _ in range(30):
+            for number, collector in enumerate(collectors):
+                collector.add(np.zeros((8, 32), np.float32), np.ones(8, np.int64))
+                held[number] = sum(part.nbytes for part in collector._features) + sum(
+                    part.nbytes for part in collector._ticks
+                )
+            assert cache.num_bytes + sum(held) <= cache.max_bytes
+    assert cache.reserve(cache.max_bytes), "nothing stays reserved"
+
+
+def test_a_clip_that_fails_gives_its_bytes_back() -> None:
+    cache = FeatureCache(160_000)
+    collector = cache.collect()
+    with collector:
+        collector.add(np.zeros((8, 32), np.float32), np.ones(8, np.int64))
+    assert cache.reserve(cache.max_bytes)
+    assert cache.get(KEY) is None

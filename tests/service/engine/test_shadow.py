@@ -29,9 +29,9 @@ def leaking(frames: Frames) -> Features:
     return mixed
 
 
-def score(features: Features) -> Scores:
+def score(features: Features, ticks: NDArray[np.int64]) -> Scores:
     """(3,): shares of the channels over all ticks, the brighter ones counting more."""
-    total = (features**2).sum(axis=0)
+    total = (np.repeat(features, ticks, axis=0) ** 2).sum(axis=0)
     shares: Scores = total / total.sum()
     return shares
 
@@ -55,7 +55,7 @@ def sampled(encode_batch: object, num_frames: int, *, chunk: int = 16) -> Shadow
         features.append(encode_batch(frames))
         frames[:] = 0  # as shared memory is written again
         sample.add_features(features[-1], ones(len(frames)))
-    sample.add_scores(score, score(np.concatenate(features)))
+    sample.add_scores(score, score(np.concatenate(features), ones(num_frames)))
     return sample
 
 
@@ -97,7 +97,7 @@ def test_a_frame_that_serves_several_ticks_counts_as_often() -> None:
     frames, ticks = frames_of(3), np.array([1, 5, 2])
     sample.add_frames(frames)
     sample.add_features(clean(frames), ticks)
-    sample.add_scores(score, score(clean(np.repeat(frames, ticks, axis=0))))
+    sample.add_scores(score, score(clean(frames), ticks))
     difference = sample.difference()
     assert difference
     assert difference.scores == 0.0
