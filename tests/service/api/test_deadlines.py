@@ -132,3 +132,22 @@ def test_a_late_answer_is_not_computed_to_its_end(tmp_path: Path, film: bytes, c
             assert len(server.spooled_bytes()) == 1, "the film's alone"
             assert filming.result().status_code == 200
         server.assert_spool_is_empty()
+
+
+def test_a_slide_show_under_dense_windows_has_a_deadline_too(limited: Server, tmp_path: Path) -> None:
+    """Two frames, each shown for hours: nothing to decode or encode, and 64 windows over each of 40 001 ticks."""
+    slides = draw(tmp_path / "slides.mp4", num_frames=2, width=64, height=64, timestamps=[0.0, 10_000.0]).path
+    with limited.client() as client:
+        answer = client.post(
+            PATH, content=slides.read_bytes(), params={"window": 1024, "stride": 16},
+            headers={**MP4, "X-Request-Timeout": "0.5"},
+        )  # fmt: skip
+    assert answer.json()["code"] in ("too_long_for_online", "deadline_exceeded")
+    assert answer.status_code in (413, 504)
+
+
+def test_no_wait_is_longer_than_the_whole(limited: Server, clip: Drawn) -> None:
+    with limited.client() as client:
+        timing = client.post(PATH, content=clip.path.read_bytes(), headers=MP4).json()["timing_ms"]
+    assert timing["queue"] <= timing["total"]
+    assert timing["decode"] <= timing["total"]

@@ -112,3 +112,15 @@ def test_a_lost_device_fails_all_at_once_and_is_told_once() -> None:
             leases[0].submit(numbered(90, 1))
     assert len(told) == 1
     assert all(len(encoder.batches) <= 1 for encoder in encoders), "a lost device is not tried again"
+
+
+def test_frames_of_another_size_fail_their_clip_only() -> None:
+    """Copied outside of what is caught they once ended the executor's thread, and every later clip hung."""
+    with held() as (made, _, release):
+        wrong, good = made.lease(), made.lease()
+        futures = [wrong.submit(np.zeros((2, 3, 5, 3), np.uint8)), good.submit(numbered(10, 2))]
+        release()
+        with pytest.raises(EngineFailed, match="don't fit"):
+            futures[0].result(DEADLINE_SECONDS)
+        assert_is_of(futures[1].result(DEADLINE_SECONDS), 10, 2)
+        assert_is_of(good.submit(numbered(20, 3)).result(DEADLINE_SECONDS), 20, 3)
