@@ -59,6 +59,13 @@ def reseal(**update: object) -> Callable[[Path], None]:
     return change
 
 
+def other_size(folder: Path) -> None:
+    """Frames that the encoder does not take."""
+    document = json.loads((folder / "model.json").read_text())
+    document["spec"]["frame_width"] = 4096
+    (folder / "model.json").write_text(json.dumps(document))
+
+
 _FAILED = ROW.model_copy(update={"measured": 0.5, "passed": False})
 _ENCODER = "../../encoders/tiny-encoder/"
 
@@ -74,6 +81,7 @@ _ENCODER = "../../encoders/tiny-encoder/"
         (remove("certificate.json"), "certificate.json is missing"),
         (remove(_ENCODER + "encoder.onnx"), "encoder.onnx is missing"),
         (remove(_ENCODER + "encoder.json"), "encoder.json is missing"),
+        (other_size, "model.json has frames of 4096 x"),
         (rename, "model.json names tiny 1, its folder is tiny/2"),
         (reseal(rows=(ROW, _FAILED)), "failed: largest difference (onnxruntime-cpu, fp32, measured on cpu): 0.5"),
         (reseal(passed=False), "the certificate failed"),
@@ -81,7 +89,7 @@ _ENCODER = "../../encoders/tiny-encoder/"
     ],
     ids=[
         "head", "encoder", "label", "encoder-json", "no-head", "no-certificate", "no-encoder", "no-encoder-json",
-        "renamed", "failed-row", "failed", "no-rows",
+        "frame-size", "renamed", "failed-row", "failed", "no-rows",
     ],
 )  # fmt: skip
 def test_a_broken_seal_is_refused_with_the_reason(tmp_path: Path, damage: Callable[[Path], None], reason: str) -> None:
