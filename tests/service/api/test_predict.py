@@ -111,6 +111,8 @@ def test_the_receipt_of_a_drawn_clip(client: httpx.Client, clip: Drawn, document
         "last_seconds": pytest.approx(clip.timestamps[serving[-1]], abs=1e-6),
         "sample_fps": document.spec.sample_fps,
         "spec_sha256": document.spec.sha256,
+        "window_frames": document.spec.window_frames,
+        "stride_frames": document.spec.stride_frames,
         "runtime": "onnxruntime-cpu",
         "precision": "fp32",
         "cache": "off",
