@@ -23,6 +23,7 @@ SPEC = ClipSpec(sample_fps=4, frame_height=32, frame_width=32)
 # (ONNX Runtime's kernels on x86-64 do not: 0 was measured. Others may.)
 REORDERED = 1e-6
 OUTPUT_AXES: dict[Task, tuple[str, ...]] = {"clip": ("batch",), "frame": ("batch", "time")}
+TASKS: tuple[Task, ...] = ("clip", "frame")
 
 
 def document(task: Task, labels: int, spec: ClipSpec = SPEC, **fields: object) -> ModelDocument:

@@ -17,6 +17,7 @@ from tests.service.engine.graphs import (
     LSTM_STATE,
     OUTPUT_AXES,
     REORDERED,
+    TASKS,
     alone,
     document,
     graph,
@@ -26,8 +27,6 @@ from tests.service.engine.graphs import (
     session,
     the_head_that_ships,
 )
-
-TASKS: tuple[Task, ...] = ("clip", "frame")
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 1e30])

@@ -19,6 +19,7 @@ from tests.service.engine.graphs import (
     LSTM_FEATURES,
     REORDERED,
     SPEC,
+    TASKS,
     Counting,
     alone,
     document,
@@ -32,7 +33,6 @@ from tests.service.engine.graphs import (
 )
 
 SAW = session(what_it_saw())
-TASKS: tuple[Task, ...] = ("clip", "frame")
 
 
 @st.composite
