@@ -59,11 +59,13 @@ $(BOOT)/.ready: requirements/boot.txt
 	$(BOOT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/boot.txt
 	@touch $@
 
-# The lock of serving: with CUDA where the driver is new enough for it, else for the CPU; or LOCK=.
-$(SERVE)/.ready: requirements/serve-cpu.txt requirements/serve-gpu.txt requirements/choose.py $(BOOT)/.ready
-	@lock=$(or $(LOCK),$$($(PYTHON) requirements/choose.py)) && set -e; \
+# The lock of serving: LOCK=, or the one once so named, or with CUDA where the driver is new enough, or for the CPU.
+$(SERVE)/.ready: $(wildcard requirements/serve-*.txt) requirements/choose.py $(BOOT)/.ready
+	@set -e; named=$(or $(LOCK),$$(cat $(SERVE)/lock 2>/dev/null || true)); \
+	lock=$${named:-$$($(PYTHON) requirements/choose.py)}; \
 	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) $(SERVE); \
-	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python $(SERVE)/bin/python $$lock
+	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python $(SERVE)/bin/python $$lock; \
+	if [ -n "$$named" ]; then echo "$$named" > $(SERVE)/lock; fi
 	@touch $@
 
 $(DEV)/.ready: requirements/dev.txt $(BOOT)/.ready

@@ -131,7 +131,7 @@ def _certificate(certificate: CertificateDocument) -> str:
     lines = [
         "## Certificate",
         "",
-        "PyTorch in float64 against ONNX Runtime; `python -m export show` prints all of certificate.json.",
+        "PyTorch in float64 against the runtime of each line; `python -m export show` prints all of certificate.json.",
         "",
         "| line | on | measured | limit | cases |",
         "|---|---|---|---|---|",

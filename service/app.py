@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
@@ -74,6 +77,27 @@ def prepare() -> None:
     HTTP_APP.state.serving.registry.bento_model = SETTINGS.bento_model or packed_model()
 
 
+# Of the grace of a shutdown, what is left to tell those that won't be done in it.
+_LAST_ANSWERS_SECONDS = 1.0
+
+
+def answer_before_the_end(number: signal.Signals) -> None:
+    """When the grace ends the server cuts off whoever waits. Shortly before, clips in progress get their 503."""
+    end = signal.getsignal(number)
+
+    def on_signal(received: int, frame: FrameType | None) -> None:
+        grace = SETTINGS.shutdown_seconds
+        stopping = threading.Timer(
+            max(grace - _LAST_ANSWERS_SECONDS, grace / 2), HTTP_APP.state.serving.shared.stopping.set
+        )
+        stopping.daemon = True
+        stopping.start()
+        if callable(end):
+            end(received, frame)
+
+    signal.signal(number, on_signal)
+
+
 def packed_model() -> str | None:
     """Tag of the model that the served bento names under `models:`, where settings name none.
 
@@ -105,6 +129,8 @@ class VideoService:
         )
         logging.getLogger("service").setLevel(SETTINGS.log_level)
         sys.setswitchinterval(_SWITCH_SECONDS)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            answer_before_the_end(number)
         HTTP_APP.state.serving.start(prepare=prepare)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]

@@ -208,7 +208,7 @@ class SpoolFull(ReelserveError):
     status = 503
     code = "spool_full"
     title = "Spool full"
-    retry_after_seconds = 5
+    retry_after_seconds = 2
 
 
 class DeadlineExceeded(ReelserveError):

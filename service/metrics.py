@@ -42,6 +42,9 @@ DECODE_BLOCKED_SECONDS = Counter(
 HEAD_BATCH_WINDOWS = Histogram(
     "reelserve_head_batch_windows", "Windows of one head batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
 )
+HEAD_BATCHES_RETRIED = Counter(
+    "reelserve_head_batches_retried_total", "Head batches that failed and were run again, each clip alone."
+)
 HEAD_PADDED_TICKS = Counter("reelserve_head_padded_ticks_total", "Ticks of head batches beyond their windows' ends.")
 BACKLOG_SECONDS = Gauge(
     "reelserve_backlog_seconds", "Forecast of the work admitted and not done, seconds of this machine.",

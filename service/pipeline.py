@@ -227,7 +227,7 @@ class _Pass:
         while not self._shared.header_reads.acquire(timeout=_POLL_SECONDS):
             self._check()
         try:
-            return self._shared.decoders.header(self._request.path, check=self._check)
+            return self._shared.decoders.header(self._request.path, priority=self._request.priority, check=self._check)
         finally:
             self._shared.header_reads.release()
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.bundle import GPU_RUNTIMES, Runtime, head_runtime
+from service.bundle import GPU_RUNTIMES, Precision, Runtime, head_runtime
 from service.engine.admission import Admission
 from service.engine.batch_sizes import BatchSizes, sizes_for
 from service.engine.batcher import SHORT_FRAMES, FrameBatcher
@@ -48,10 +48,11 @@ _START_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class _Engine:
-    """One encoder at work: the batcher, and the encoder outside it, where the shadow check is on."""
+    """One encoder at work, what it computes in, and the encoder outside the batcher, where the shadow check is on."""
 
     batcher: FrameBatcher
     encode_alone: Encode | None
+    precision: Precision
 
 
 class Serving:
@@ -203,7 +204,7 @@ class Serving:
         self._heads.append(batched)
         return LoadedModel(
             bundle.model, bundle.sha256, batched, head, engine.batcher, bundle.encoder.sha256, runtime,
-            settings.encode_precision, engine.encode_alone,
+            engine.precision, engine.encode_alone,
         )  # fmt: skip
 
     def _open(self, bundle: Bundle, runtime: Runtime) -> _Engine:
@@ -226,7 +227,7 @@ class Serving:
         if runtime in GPU_RUNTIMES:
             self.shared.forecast.machine = replace(self.shared.forecast.machine, executors=1, shared=False)
         self.shared.admission.alike_seconds = max(self.shared.admission.alike_seconds, alike)
-        return _Engine(batcher, _alone(encoders[0]) if shadows else None)
+        return _Engine(batcher, _alone(encoders[0]) if shadows else None, encoders[0].precision)
 
     def _lose(self, error: EngineLost) -> None:
         """A sticky device error: unready at once, and gone when those who wait have been told."""

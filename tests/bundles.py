@@ -74,12 +74,13 @@ def sealed(models_dir: Path, name: str = "tiny", version: str = "1", rows: tuple
     return folder
 
 
-def copy_of_the_zoo(models_dir: Path, name: str) -> Path:
-    """The trained model under another name, sealed anew; returns the version's folder."""
+def copy_of_the_zoo(models_dir: Path, name: str, **spec: object) -> Path:
+    """The trained model under another name, sealed anew; returns the version's folder. spec: fields to change."""
     [source] = [folder for folder in newest_versions(ZOO) if folder.parent.name == "actions-lstm"]
     shutil.copytree(ZOO / "encoders", models_dir / "encoders", dirs_exist_ok=True)
     folder = Path(shutil.copytree(source, models_dir / name / source.name))
-    model = read_document(folder / "model.json", ModelDocument).model_copy(update={"name": name})
+    trained = read_document(folder / "model.json", ModelDocument)
+    model = trained.model_copy(update={"name": name, "spec": trained.spec.model_copy(update=spec)})
     encoder = read_document(models_dir / "encoders" / model.encoder.name / "encoder.json", EncoderDocument)
     write_document(folder / "model.json", model)
     _seal(folder, model, encoder, read_document(folder / "certificate.json", CertificateDocument).rows)

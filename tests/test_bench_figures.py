@@ -22,6 +22,7 @@ from tests.bench.mixes import Scores
 from tests.bench.soak import SHARES
 from tests.bench.summary import Quantiles, only_ok, outcomes, rate
 from tests.bench.tree import Holdings, MemoryTrace
+from tests.server import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -148,16 +149,20 @@ def test_what_is_left_behind_is_counted(tmp_path: Path) -> None:
 
 
 def test_memory_is_sampled_over_the_tree() -> None:
-    grown = b""
-    with MemoryTrace(os.getpid(), period_seconds=0.01) as trace:
-        time.sleep(0.1)
-        grown = bytes(64 << 20) + b"x"
-        time.sleep(0.1)
+    """A child that takes 64 MiB when it is told to."""
+    script = "input(); grown = bytearray(b'x') * (64 << 20); input()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, text=True) as child:
+        assert child.stdin
+        with MemoryTrace(child.pid, period_seconds=0.01) as trace:
+            wait_until(lambda: trace.samples > 0, "a sample of the child")
+            print(file=child.stdin, flush=True)
+            wait_until(lambda: trace.use().last_pss >= trace.use().first_pss + 60, "what it took to be seen")
+        child.communicate("\n")
     use = trace.use()
-    assert use.samples > 1
-    assert use.peak_pss >= use.first_pss + 60
+    assert use.peak_pss >= use.last_pss
+    assert use.peak_rss >= 64
     assert use.pss_per_hour > 0
-    assert len(grown) == (64 << 20) + 1
+    assert use.samples == trace.samples > 1
 
 
 def test_a_rate_runs_from_one_completion_to_the_last() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from service import errors
 from service.api.predict import PredictQuery
+from service.api.problems import PROBLEM_RESPONSES
 from service.bundle import GPU_RUNTIMES, CertificateDocument, read_document
 from service.registry import newest_versions
 from service.settings import Settings
@@ -66,6 +67,13 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
     drawn = re.findall(r"^\W*(\w+) +(\d{3}) (\w+)", errors.__doc__, re.MULTILINE)
     tree: list[type[errors.ReelserveError]] = [errors.RequestError, *error_classes()]
     assert sorted(drawn) == sorted((error.__name__, str(error.status), error.code) for error in tree)
+
+
+def test_each_code_stands_at_its_status_in_the_api() -> None:
+    nobody_reads = errors.Cancelled
+    for error in error_classes():
+        if error is not nobody_reads:
+            assert error.code in re.findall(r"\w+", PROBLEM_RESPONSES[error.status]["description"])
 
 
 def test_the_configuration_file_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,7 +119,7 @@ async def predict(
         spool,
         serving.settings,
         admit=lambda: serving.check_headers(timeout_seconds),
-        retry_after=serving.shared.admission.retry_after_seconds,
+        backlog_seconds=serving.shared.admission.retry_after_seconds,
     ) as upload:
         submitted = time.perf_counter()
         clip = ClipRequest(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from service.api.body import FIELD, Body, receive_video
-from service.errors import Overloaded
-from service.metrics import IN_FLIGHT
+from service.api.in_flight import InFlight
+from service.errors import SpoolFull
 from service.settings import Settings
 from service.spool import Spool, SpoolFile
 
@@ -34,6 +34,7 @@ REQUEST_BODY: dict[str, Any] = {
 }
 
 _T = TypeVar("_T")
+_in_flight = InFlight()
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,23 @@ async def received(
     spool: Spool,
     settings: Settings,
     admit: Callable[[], None] = lambda: None,
-    retry_after: Callable[[], int] | None = None,
+    backlog_seconds: Callable[[], int] = lambda: 0,
 ) -> AsyncIterator[Upload]:
     """Take a slot, ask `admit`, then take the request's video: all that can refuse it does so before its body is read.
 
-    retry_after: seconds for those who find no slot.
+    backlog_seconds: to wait by the work that is accepted, for those who find no slot.
 
     Raises Overloaded, what `admit` raises, and the errors of `receive_video`.
     """
-    with _admitted(settings.max_requests_in_flight, retry_after):
+    with _in_flight.entered(settings.max_requests_in_flight, backlog_seconds):
         admit()
         async with _spooled(spool) as file:
             started = time.perf_counter()
-            body = await receive_video(request, file, settings)
+            try:
+                body = await receive_video(request, file, settings)
+            except SpoolFull as error:
+                error.retry_after_seconds = _in_flight.retry_after_seconds()
+                raise
             yield Upload(file.path, file.sha256, time.perf_counter() - started, body)
 
 
@@ -101,27 +106,3 @@ async def _spooled(spool: Spool) -> AsyncIterator[SpoolFile]:
 def _close_late(opening: asyncio.Future[SpoolFile]) -> None:
     if not opening.cancelled() and not opening.exception():
         opening.result().close()
-
-
-_in_flight = 0
-
-
-@contextlib.contextmanager
-def _admitted(limit: int, retry_after: Callable[[], int] | None) -> Iterator[None]:
-    """Count a request; runs on the event loop only, so that a plain integer will do."""
-    global _in_flight
-    if _in_flight >= limit:
-        raise Overloaded(
-            f"{_in_flight} requests are in flight, the limit is {limit}; try again later, or raise "
-            "max_requests_in_flight",
-            value=_in_flight,
-            limit=limit,
-            retry_after_seconds=retry_after() if retry_after else None,
-        )
-    _in_flight += 1
-    IN_FLIGHT.set(_in_flight)
-    try:
-        yield
-    finally:
-        _in_flight -= 1
-        IN_FLIGHT.set(_in_flight)

@@ -21,7 +21,7 @@ from service.fairness import SHARES, Priority
 from service.metrics import BACKLOG_SECONDS, DRAIN_RATE
 from service.video.errors import TooLongForOnline
 
-_MAX_RETRY_SECONDS = 600
+MAX_RETRY_SECONDS = 600
 # What a clip costs of which nothing is known yet: the median of the latest, as one film would spoil a mean.
 _TYPICAL_CLIPS = 31
 _TIGHT_SHARE = 0.25
@@ -186,12 +186,12 @@ class Admission:
                 "are left; try again later, or allow more time with X-Request-Timeout",
                 value=round(needed, 1),
                 limit=round(left_seconds, 1),
-                retry_after_seconds=max(1, min(_MAX_RETRY_SECONDS, math.ceil(needed - left_seconds))),
+                retry_after_seconds=max(1, min(MAX_RETRY_SECONDS, math.ceil(needed - left_seconds))),
             )
 
     def retry_after_seconds(self) -> int:
         """When half of what waits will be done, at the rate at which it drains: then there is room again."""
-        return max(1, min(_MAX_RETRY_SECONDS, math.ceil(self.backlog_seconds / 2.0 / self.drain_rate)))
+        return max(1, min(MAX_RETRY_SECONDS, math.ceil(self.backlog_seconds / 2.0 / self.drain_rate)))
 
     def _remaining(self, work: Work) -> float:
         cost = work.cost or self._typical

@@ -191,8 +191,13 @@ class FrameBatcher:
             else:
                 BATCH_FRAMES.observe(num_frames)
                 PADDED_FRAMES.inc(batch.size - num_frames)
-                for part in parts:
-                    self._finish(part, features[part.at : part.at + part.rows], seconds * part.rows / num_frames)
+                wrong = [
+                    part for part in parts
+                    if not self._finish(part, features[part.at : part.at + part.rows], seconds * part.rows / num_frames)
+                ]  # fmt: skip
+                if wrong:
+                    log.warning("features of %d of %d clips in a batch are not finite", len(wrong), len(parts))
+                    self._retry(encoder, wrong)
             del batch, parts  # or an idle thread would keep the features of its last batch
 
     def _copy(self, encoder: Encoder, part: Part) -> bool:
@@ -228,13 +233,16 @@ class FrameBatcher:
                 log.exception("a clip of which %d frames were alone in a batch failed again", part.rows)
                 self._fail([part], EngineFailed("the encoder failed on this clip, twice; the log has the reason"))
             else:
-                self._finish(part, features[: part.rows], seconds)
+                if not self._finish(part, features[: part.rows], seconds):
+                    self._fail(
+                        [part], EngineFailed("the encoder twice gave no finite features for this clip; is it float16?")
+                    )
 
-    def _finish(self, part: Part, features: Features, encode_seconds: float) -> None:
+    def _finish(self, part: Part, features: Features, encode_seconds: float) -> bool:
+        """Give a clip its features; False where they are not finite."""
         chunk = part.chunk
         if not np.isfinite(features).all():
-            self._fail([part], EngineFailed("the encoder gives no finite features for this clip; is it float16?"))
-            return
+            return False
         chunk.features[part.start : part.stop] = features
         with self._changed:
             chunk.num_done += part.rows
@@ -242,6 +250,7 @@ class FrameBatcher:
             complete = chunk.num_done == len(chunk.features)
         if complete and self._settle(chunk):
             chunk.future.set_result(Encoded(chunk.features, chunk.submitted, chunk.taken, chunk.encode_seconds))
+        return True
 
     def _fail(self, parts: Sequence[Part], error: ReelserveError | None) -> None:
         """The clips of these parts get the error; what else waits of them is taken out."""

@@ -18,6 +18,7 @@ from service.bundle import ModelDocument
 from service.engine.device_errors import is_sticky
 from service.engine.heads import Array, Scoring, state_size
 from service.errors import EngineFailed, EngineLost, ReelserveError
+from service.metrics import HEAD_BATCHES_RETRIED
 
 log = logging.getLogger(__name__)
 
@@ -179,6 +180,7 @@ class HeadBatcher:
                 self._run(held)
             except Exception as error:  # noqa: BLE001  (a runtime has no error class of its own)
                 log.warning("a batch of %d windows of %s failed: %s", len(held), self.model.name, error)
+                HEAD_BATCHES_RETRIED.inc()
                 self._part(held)
 
     def _part(self, batch: list[_Item]) -> None:

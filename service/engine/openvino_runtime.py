@@ -94,8 +94,10 @@ def open_openvino_encoders(
 ) -> list[OpenVinoEncoder]:
     """Encoders for `count` threads on one compiled graph: the weights are there once."""
     compiled = compile_encoder(path, precision, count)
+    computed = precision
     if precision == "bf16" and not has_bf16():
         log.warning("encode_precision is bf16, which this CPU lacks: OpenVINO computes in fp32, closer but no faster")
+        computed = "fp32"
     return [
-        OpenVinoEncoder(compiled.create_infer_request(), document, precision, max_batch_frames) for _ in range(count)
+        OpenVinoEncoder(compiled.create_infer_request(), document, computed, max_batch_frames) for _ in range(count)
     ]

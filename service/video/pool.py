@@ -59,10 +59,12 @@ class DecodePool:
         )  # fmt: skip
         return OpenVideo(self, request, check, priority)
 
-    def header(self, path: Path, *, check: Check = lambda: None) -> Container:
+    def header(
+        self, path: Path, *, priority: Priority = Priority.INTERACTIVE, check: Check = lambda: None
+    ) -> Container:
         """What the headers say, without a frame; blocks, for no video that decodes. Raises what opening it would."""
         request = DecodeRequest(task="probe", path=path.absolute(), limits=self.limits)
-        with OpenVideo(self, request, check, Priority.INTERACTIVE, self._header_credits) as video:
+        with OpenVideo(self, request, check, priority, self._header_credits) as video:
             return video.container
 
     def probe(self, path: Path, *, full: bool = False, check: Check = lambda: None) -> ProbeFacts:

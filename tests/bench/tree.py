@@ -58,6 +58,11 @@ class MemoryTrace:
         self._stop.set()
         self._thread.join()
 
+    @property
+    def samples(self) -> int:
+        """So far."""
+        return len(self._samples)
+
     def use(self, skip: float = 0.0) -> MemoryUse:
         """Of all samples; the slope without the first `skip` (a share of the time)."""
         times = np.array([at for at, _ in self._samples])

@@ -91,6 +91,20 @@ def test_features_that_are_no_numbers_fail_their_clip_only() -> None:
             futures[1].result(DEADLINE_SECONDS)
 
 
+def test_features_that_were_no_numbers_once_cost_nobody_an_answer() -> None:
+    calls = iter(range(100))
+
+    def overflows_once(frames: Frames) -> Features:
+        features = encode(frames)
+        return features * np.nan if next(calls) == 1 else features
+
+    with held(overflows_once) as (made, _, release), made.lease() as one, made.lease() as other:
+        futures = [one.submit(numbered(10, 1)), other.submit(numbered(20, 3))]
+        release()
+        assert_is_of(futures[0].result(DEADLINE_SECONDS), 10, 1)
+        assert_is_of(futures[1].result(DEADLINE_SECONDS), 20, 3)
+
+
 def test_a_lost_device_fails_all_at_once_and_is_told_once() -> None:
     """Made up: a sticky CUDA error as `sessions` reports it."""
     told: list[EngineLost] = []
