@@ -9,6 +9,8 @@ import psutil
 from service.video.pool import DecodePool
 from tests.server import wait_until
 
+_IDLE = "decoder-idle"
+
 
 def zygote_of(pid: int) -> psutil.Process:
     """The zygote below a process, by its name, which its children have too until they take their own."""
@@ -19,12 +21,21 @@ def zygote_of(pid: int) -> psutil.Process:
 
 def decoders(zygote_pid: int | None) -> list[psutil.Process]:
     """The decode processes of a zygote that have a video."""
+    return [child for child in _children(zygote_pid) if child.name() != _IDLE]
+
+
+def idle_decoders(zygote_pid: int | None) -> list[psutil.Process]:
+    """The decode processes of a zygote that wait for a video."""
+    return [child for child in _children(zygote_pid) if child.name() == _IDLE]
+
+
+def _children(zygote_pid: int | None) -> list[psutil.Process]:
     assert zygote_pid is not None
     try:
         children = psutil.Process(zygote_pid).children()
     except psutil.NoSuchProcess:
         return []
-    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE and child.name() != "decoder-idle"]
+    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
 
 
 def only_decoder(pool: DecodePool) -> psutil.Process:

@@ -4,6 +4,7 @@ all [--quick]: those with a star, one after another, each in a process of its ow
 throughput* [--sides NAME,...] [--rounds N] [--seconds S] [--concurrency N]
 latency* [--sides NAME,...] [--fractions F,...] [--seconds S] [--mix-seconds S]
 limit [--runtimes NAME,...] [--seconds S]
+page
 upload
 decode [--rounds N] [--seconds S] [--sizes WxH,...] [--sides NAME,...]
 decode-scaling [--rounds N] [--seconds S] [--sides NAME,...]
@@ -45,6 +46,10 @@ def main(arguments: list[str]) -> None:
     match arguments:
         case ["all", *flags]:
             run_all(flags)
+        case ["page"]:
+            from tests.bench import page  # all of them
+
+            page.main()
         case ["upload"]:
             upload.main()
         case [("throughput" | "latency" | "limit") as name, *flags]:

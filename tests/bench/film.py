@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> None:
     flags.add_argument("--share", type=float, default=0.3, help="of capacity, that the clips take")
     options = flags.parse_args(arguments)
     if options.quick:
-        options.seconds, options.rounds, options.film_seconds = 3.0, 2, 600.0
+        options.seconds, options.rounds, options.film_seconds = 2.0, 2, 400.0
     with tempfile.TemporaryDirectory() as folder:
         clips = two_seconds(Path(folder) / "clips", options.data, options.seed, _NUM_CLIPS)
         long = Clip.of(film(Path(folder) / "film.mp4", options.data, options.film_seconds, seed=options.seed), "film")

@@ -199,9 +199,9 @@ def p99_over_best_peer(mix: Sequence[Point], ours: str) -> float | None:
     return None if our_wait is None or not peers else round(our_wait / min(peers), 3)
 
 
-def show(results: Results) -> None:
+def show(results: Results, console: Console | None = None) -> None:
     """Both tables."""
-    console = Console(width=150)
+    console = console or Console(width=150)
     for title, points in (
         ("short clips alone", results.curve),
         (f"{results.long_share:.0%} two-minute clips", results.mix),

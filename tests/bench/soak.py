@@ -2,7 +2,8 @@
 
 Short clips, two-minute ones, overlapping windows, probes, broken files, requests that must be refused, and clients that
 go away in the middle of their upload or of their answer, in open loop. Counted before and after, each time when the
-server has been idle for ten seconds: processes, threads, descriptors, shared segments and spool files.
+server has been idle for ten seconds and keeps as many decoders as it may: processes, threads, descriptors, shared
+segments and spool files.
 Run: `python -m tests.bench soak [--minutes 30]`.
 """
 
@@ -20,12 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
+from service.settings import available_cores
 from tests.bench.cuts import cut, film, two_seconds
 from tests.bench.exchange import connect
 from tests.bench.load import Clip, Target, clips_of, send
 from tests.bench.report import finish, parser
 from tests.bench.summary import OK, Quantiles, outcome
 from tests.bench.tree import Holdings, MemoryTrace, MemoryUse
+from tests.decoders import idle_decoders, zygote_of
 from tests.server import MIB, Server, serve
 
 # Shares of the requests. A two-minute clip costs as much as sixty of two seconds.
@@ -38,7 +41,7 @@ _MAX_UPLOAD_BYTES = 16 * MIB
 _CACHE_BYTES = MIB // 2  # features of a few of the clips: some hit, some are thrown out
 _CONCURRENCY = 16
 _NUM_CLIPS = 24
-_IDLE_SECONDS = 10.0
+_TRIES = 5
 _LONGEST_STAY_SECONDS = 0.5  # of a client that goes away
 
 Outcome = str
@@ -111,9 +114,10 @@ def main(arguments: list[str]) -> None:
     flags = parser("soak", __doc__)
     flags.add_argument("--minutes", type=float, default=30.0)
     flags.add_argument("--share", type=float, default=0.6, help="of what a closed loop of the same mix gets answered")
+    flags.add_argument("--idle-seconds", type=float, default=10.0, help="before what is held is counted")
     options = flags.parse_args(arguments)
     if options.quick:
-        options.minutes = 0.2
+        options.minutes, options.idle_seconds = 0.1, 1.0
     settings = {"max_upload_bytes": _MAX_UPLOAD_BYTES, "feature_cache_bytes": _CACHE_BYTES}
     with tempfile.TemporaryDirectory() as name, serve(folder := Path(name), "/readyz", **settings) as server:
         crowd = Crowd(Target("reelserve", server.url), folder / "clips", options.data, options.seed)
@@ -125,13 +129,11 @@ def main(arguments: list[str]) -> None:
 async def _soak(server: Server, crowd: Crowd, options: Namespace) -> Soak:
     seconds = options.minutes * 60.0
     capacity = await _capacity(crowd, max(seconds / 20, 5.0))
-    await asyncio.sleep(_IDLE_SECONDS)
-    before = Holdings.of(server.pid, server.spool_dir)
+    before = await _at_rest(server, crowd, options.idle_seconds)
     tally = Tally()
     with MemoryTrace(server.pid, period_seconds=0.5) as memory:
         await _open_loop(crowd, options.share * capacity, seconds, tally)
-    await asyncio.sleep(_IDLE_SECONDS)
-    left = Holdings.of(server.pid, server.spool_dir).since(before)
+    left = (await _at_rest(server, crowd, options.idle_seconds)).since(before)
     log = server.log.read_text(errors="replace")
     return Soak(
         minutes=options.minutes,
@@ -156,6 +158,17 @@ async def _soak(server: Server, crowd: Crowd, options: Namespace) -> Soak:
         left=left,
         memory=memory.use(skip=1 / 3),
     )
+
+
+async def _at_rest(server: Server, crowd: Crowd, idle_seconds: float) -> Holdings:
+    """What it holds when nothing is asked of it. Of decoders it keeps up to one a core: not as many each time."""
+    kept = available_cores()
+    for _ in range(_TRIES):
+        await crowd.all_at_once()
+        await asyncio.sleep(idle_seconds)
+        if len(idle_decoders(zygote_of(server.pid).pid)) == kept:
+            return Holdings.of(server.pid, server.spool_dir)
+    raise RuntimeError(f"the server keeps other than {kept} decoders, a core each, after {_TRIES} times")
 
 
 async def _capacity(crowd: Crowd, seconds: float) -> float:
@@ -191,7 +204,13 @@ class Crowd:
         self._long = [Clip.of(film(folder / "two-minutes.mp4", data, 120.0, seed=seed), "two minutes")]
         self._windowed = cut(folder, clips_of(data, seed + 1, _NUM_CLIPS), itertools.repeat(8.0), "windowed")
         self._broken = odd_files(data) or [replace(clip, body=clip.body[: len(clip.body) // 2]) for clip in self._short]
+        self._cuts = itertools.count(1.0, 0.001)
         self.requests = self._drawn()
+
+    async def all_at_once(self) -> None:
+        """Clips that no cache has: each is cut at a moment of its own."""
+        cuts = itertools.islice(self._cuts, _CONCURRENCY)
+        await asyncio.gather(*(self._send(self._short, f"/v1/predict?end_seconds={at:.3f}") for at in cuts))
 
     def gap(self, rate: float) -> float:
         """Seconds to the next arrival."""

@@ -130,7 +130,7 @@ def main(arguments: list[str]) -> None:
     options.executors = options.executors or (2 if on_gpu else available_cores())
     options.sizes = options.sizes or (GPU_SIZES if on_gpu else CPU_SIZES)
     if options.quick:
-        options.sizes, options.rounds, options.seconds = "1,4", 1, 2.0
+        options.sizes, options.rounds, options.seconds = "1,4", 1, 1.0
     model = _model()
     clip_frames, decoding = _decoding(model.spec, options)
     machine = Machine.here()

@@ -121,14 +121,19 @@ def main(arguments: Sequence[str]) -> None:
         measures: dict[str, Measure] = {name: one.measure for name, one in (contenders | limit_runs).items()}
         every = {name: options.eager_every for name in names if name.endswith("-eager")}
         rates = in_rounds(measures, rounds, every)
-    ours = next((name for name in names if name in OURS), names[0])
+    ours = _ours(names)
     results = Results(
         options.concurrency, len(clips), per_clip,
         [_result(contenders[name], rates, ours) for name in names],
         [runs.result() for runs in limit_runs.values()], peer_versions(),
     )  # fmt: skip
-    show(results, ours)
+    show(results)
     finish("throughput", results, options)
+
+
+def _ours(names: Sequence[str]) -> str:
+    """What the others are held against."""
+    return next((name for name in names if name in OURS), names[0])
 
 
 def _limit_of(name: str) -> str:
@@ -144,8 +149,9 @@ def _result(contender: Contender, rates: dict[str, dict[int, float]], ours: str)
     )  # fmt: skip
 
 
-def show(results: Results, ours: str) -> None:
+def show(results: Results, console: Console | None = None) -> None:
     """The table."""
+    ours = _ours([side.name for side in results.sides])
     table = Table(
         title=f"{results.concurrency} clients, clips of {results.ticks_per_clip:.1f} ticks; median [quartiles]"
     )
@@ -159,4 +165,4 @@ def show(results: Results, ours: str) -> None:
         )  # fmt: skip
     for limit in results.limits:
         table.add_row(f"limit {limit.runtime}", f"{limit.clips_per_second:.2f}", "", "", "", "", "")
-    Console(width=150).print(table)
+    (console or Console(width=150)).print(table)

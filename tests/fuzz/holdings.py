@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from service.video.pool import DecodePool
+from tests.decoders import idle_decoders
 from tests.server import wait_until
 
 # A decoder whose channel was closed is killed and reaped a moment later.
@@ -35,7 +36,7 @@ class Holdings:
         assert pool.zygote.pid is not None
         zygote, me = psutil.Process(pool.zygote.pid), psutil.Process()
         pool.end_idle()  # they are kept on purpose
-        wait_until(lambda: all(child.name() != "decoder-idle" for child in zygote.children()), "their end")
+        wait_until(lambda: not idle_decoders(zygote.pid), "their end")
         return cls(
             zygote=(zygote.pid, zygote.create_time()),
             decoders=len(zygote.children(recursive=True)),

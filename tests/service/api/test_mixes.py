@@ -12,7 +12,7 @@ from tests.bench.load import Target, clips_of
 from tests.bench.mixes import LARGEST_MIX, SMALLEST_MIX, measure, questions
 from tests.server import serve
 
-MIXES = 30
+MIXES = LARGEST_MIX - SMALLEST_MIX + 1
 SECONDS = (0.3, 0.5, 0.7, 1.0, 1.0, 1.5, 4.5, 6.0)  # a window is four
 
 

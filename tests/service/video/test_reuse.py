@@ -19,7 +19,7 @@ from service.video.limits import DecodeLimits
 from service.video.open_video import OpenVideo
 from service.video.pool import DecodePool
 from service.video.spec import ClipSpec
-from tests.decoders import open_descriptors
+from tests.decoders import idle_decoders, open_descriptors
 from tests.drawn import Drawn, draw
 from tests.server import wait_until
 from tests.service.video.test_pool import read, read_here
@@ -41,11 +41,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Drawn]:
         draw(folder / f"{number}.mp4", num_frames=frames, width=width, height=height)
         for number, (frames, width, height) in enumerate([(40, 160, 120), (90, 320, 240), (12, 64, 64), (60, 240, 320)])
     ]
-
-
-def idle(pool: DecodePool) -> list[psutil.Process]:
-    assert pool.zygote.pid is not None
-    return [child for child in psutil.Process(pool.zygote.pid).children() if child.name() == "decoder-idle"]
 
 
 def decoder_of(pool: DecodePool) -> psutil.Process:
@@ -109,7 +104,7 @@ def test_a_waiting_process_that_is_killed_costs_no_video(
     pool: DecodePool, clips: list[Drawn], number: signal.Signals
 ) -> None:
     before = pid_of(pool, clips[0].path)
-    wait_until(lambda: len(idle(pool)) == 1, "the process that waits")
+    wait_until(lambda: len(idle_decoders(pool.zygote.pid)) == 1, "the process that waits")
     os.kill(before, number)
     assert pid_of(pool, clips[1].path) != before
 
@@ -138,13 +133,13 @@ def test_a_process_is_not_kept_for_ever(pool: DecodePool, clips: list[Drawn]) ->
 
 def test_no_descriptor_is_left_on_either_side(pool: DecodePool, clips: list[Drawn]) -> None:
     pid_of(pool, clips[0].path)
-    wait_until(lambda: len(idle(pool)) == 1, "the process that waits")
-    [waiting] = idle(pool)
+    wait_until(lambda: len(idle_decoders(pool.zygote.pid)) == 1, "the process that waits")
+    [waiting] = idle_decoders(pool.zygote.pid)
     ours, theirs = open_descriptors(), waiting.num_fds()
     for clip in clips * 4:
         pid_of(pool, clip.path)
-    wait_until(lambda: len(idle(pool)) == 1, "the process that waits")
-    assert idle(pool) == [waiting]
+    wait_until(lambda: len(idle_decoders(pool.zygote.pid)) == 1, "the process that waits")
+    assert idle_decoders(pool.zygote.pid) == [waiting]
     assert (open_descriptors(), waiting.num_fds()) == (ours, theirs)
 
 
@@ -156,9 +151,9 @@ def test_no_more_wait_than_may_work(clips: list[Drawn]) -> None:
         for video in videos:
             read(video)
             video.__exit__(None, None, None)
-        wait_until(lambda: len(idle(pool)) == 2, "two processes that wait")
+        wait_until(lambda: len(idle_decoders(pool.zygote.pid)) == 2, "two processes that wait")
         pool.end_idle()
-        wait_until(lambda: not idle(pool), "their end")
+        wait_until(lambda: not idle_decoders(pool.zygote.pid), "their end")
 
 
 def test_a_crash_in_a_process_that_had_another_video_is_not_this_video_s(pool: DecodePool, clips: list[Drawn]) -> None:
