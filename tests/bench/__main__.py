@@ -1,7 +1,7 @@
 """`python -m tests.bench NAME`; `make bench` runs `all`, `make bench QUICK=1` `all --quick`.
 
 all [--quick]: those with a star, one after another, each in a process of its own
-throughput* [--sides NAME,...] [--rounds N] [--seconds S] [--concurrency N]
+throughput* [--sides NAME,...] [--rounds N] [--seconds S] [--concurrency N] [--name NAME]
 latency* [--sides NAME,...] [--fractions F,...] [--seconds S] [--mix-seconds S]
 limit [--runtimes NAME,...] [--seconds S]
 page

@@ -91,10 +91,11 @@ def work_rate(answers: Iterable[Answer], ticks: Mapping[str, int], start: float,
 
 
 class PeakMemory:
-    """Samples a side's memory once a second while the block runs."""
+    """Samples a side's memory once a second while the block runs, but not in what is measured: that takes CPU too."""
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, side: Side, edge: float, seconds: float) -> None:
         self._side = side
+        self._measured = (time.perf_counter() + edge, time.perf_counter() + edge + seconds)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample)
         self.peak_bytes = 0
@@ -110,8 +111,10 @@ class PeakMemory:
         self._thread.join()
 
     def _sample(self) -> None:
+        start, stop = self._measured
         while not self._stop.wait(_MEMORY_EVERY_SECONDS):
-            self.peak_bytes = max(self.peak_bytes, self._side.memory_bytes())
+            if not start - _MEMORY_EVERY_SECONDS < time.perf_counter() < stop:
+                self.peak_bytes = max(self.peak_bytes, self._side.memory_bytes())
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def closed_slice(
     seed: int,
 ) -> Slice:
     """Load a side and look at `seconds` in the middle; `edge` seconds before and after keep all clients busy."""
-    with side.awake(), PeakMemory(side) as memory:
+    with side.awake(), PeakMemory(side, edge, seconds) as memory:
         started = time.perf_counter()
         load = closed_loop(
             side.target, side.clips(clips), concurrency=concurrency, seconds=seconds + 2 * edge, seed=seed

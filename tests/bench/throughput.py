@@ -106,6 +106,7 @@ def main(arguments: Sequence[str]) -> None:
     flags.add_argument("--concurrency", type=int, default=16)
     flags.add_argument("--clips", type=int, default=64)
     flags.add_argument("--eager-every", type=int, default=4, help="eager peers, far slower, join each so many rounds")
+    flags.add_argument("--name", default="throughput", help="of the JSON")
     options = flags.parse_args(arguments)
     names = chosen(
         options.sides, [name for name in STANDARD if not name.endswith("-eager")] if options.quick else STANDARD
@@ -128,7 +129,7 @@ def main(arguments: Sequence[str]) -> None:
         [runs.result() for runs in limit_runs.values()], peer_versions(),
     )  # fmt: skip
     show(results)
-    finish("throughput", results, options)
+    finish(options.name, results, options)
 
 
 def _ours(names: Sequence[str]) -> str:
