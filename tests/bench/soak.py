@@ -131,7 +131,7 @@ async def _soak(server: Server, crowd: Crowd, options: Namespace) -> Soak:
     capacity = await _capacity(crowd, max(seconds / 20, 5.0))
     before = await _at_rest(server, crowd, options.idle_seconds)
     tally = Tally()
-    with MemoryTrace(server.pid, period_seconds=0.5) as memory:
+    with MemoryTrace(server.pid) as memory:
         await _open_loop(crowd, options.share * capacity, seconds, tally)
     left = (await _at_rest(server, crowd, options.idle_seconds)).since(before)
     log = server.log.read_text(errors="replace")
