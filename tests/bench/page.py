@@ -17,7 +17,7 @@ from rich.console import Console
 from tests.bench import film, latency, mixes, overlap, overload, soak, sweep, throughput
 from tests.bench.report import RESULTS
 
-_WIDTH = 150
+_WIDTH = 160
 # Of each benchmark, its first sentence aside: the type of its results, and how they are shown.
 _SHOWN: Mapping[str, tuple[Any, Any, Callable[[Any, Console], None]]] = {
     "throughput": (throughput, throughput.Results, throughput.show),

@@ -7,9 +7,11 @@ Run: `python -m tests.bench throughput [--sides NAME,...] [--rounds N] [--second
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -17,7 +19,7 @@ from rich.table import Table
 
 from service.settings import available_cores
 from tests.bench.contest import Measure, Spread, all_up, closed_slice, edge_seconds, in_rounds, pair_ratios
-from tests.bench.limit import ONNX, OPENVINO, OPENVINO_BF16, Cost, Limit, result_of
+from tests.bench.limit import ONNX, OPENVINO, OPENVINO_BF16, AllCores, Cost, Limit, result_of
 from tests.bench.limit import Result as LimitResult
 from tests.bench.load import Clip, clips_of, in_passes
 from tests.bench.report import finish, parser
@@ -31,6 +33,7 @@ _LIMITS = {"reelserve-openvino": OPENVINO, "reelserve-openvino-bf16": OPENVINO_B
 @dataclass(frozen=True)
 class SideResult:
     """One server's. clips_per_second: of average clips. ours_over_it: pair ratios of the first of our sides to it.
+    of_all_cores: pair ratios to the limit's loop on all cores at the same time.
 
     generator_cpu_share: of one core, the worst slice's; what the load generator took from the server.
     """
@@ -39,6 +42,7 @@ class SideResult:
     clips_per_second: Spread
     limit: str
     of_limit: Spread
+    of_all_cores: Spread
     ours_over_it: Spread
     peak_memory_bytes: int
     generator_cpu_share: float
@@ -97,6 +101,19 @@ class LimitRuns:
         return result_of(self._limit.runtime, Cost.sum(self.costs))
 
 
+class AllCoresRuns:
+    """A limit on all cores at once."""
+
+    def __init__(self, loops: AllCores, clips: list[Clip], ticks_per_clip: float, seconds: float) -> None:
+        self._loops, self._ticks_per_clip, self._seconds = loops, ticks_per_clip, seconds
+        self._clips = clips
+
+    def measure(self, number: int) -> float:
+        """Average clips a second."""
+        clips = itertools.islice(in_passes(self._clips, number), len(self._clips))
+        return self._loops.ticks_per_second([clip.path for clip in clips], self._seconds) / self._ticks_per_clip
+
+
 def main(arguments: Sequence[str]) -> None:
     """Measure, print a table, write JSON."""
     flags = parser("throughput", __doc__)
@@ -116,10 +133,15 @@ def main(arguments: Sequence[str]) -> None:
     limits = {runtime: Limit(runtime) for runtime in dict.fromkeys([ONNX, *(_limit_of(name) for name in names)])}
     ticks = {clip.name: limits[ONNX].ticks(clip) for clip in clips}
     per_clip = statistics.mean(ticks.values())
-    with all_up(names, clips, limits[ONNX]) as sides:
+    with ExitStack() as stack:
+        sides = stack.enter_context(all_up(names, clips, limits[ONNX]))
+        together = {name: stack.enter_context(AllCores(name, available_cores())) for name in limits}
         contenders = {side.name: Contender(side, clips, ticks, options.concurrency, seconds) for side in sides}
         limit_runs = {name: LimitRuns(limit, clips, per_clip, seconds / 2) for name, limit in limits.items()}
-        measures: dict[str, Measure] = {name: one.measure for name, one in (contenders | limit_runs).items()}
+        all_cores = {_together(name): AllCoresRuns(one, clips, per_clip, seconds) for name, one in together.items()}
+        measures: dict[str, Measure] = {
+            name: one.measure for name, one in (contenders | limit_runs | all_cores).items()
+        }
         every = {name: options.eager_every for name in names if name.endswith("-eager")}
         rates = in_rounds(measures, rounds, every)
     ours = _ours(names)
@@ -141,11 +163,16 @@ def _limit_of(name: str) -> str:
     return _LIMITS.get(name, ONNX)
 
 
+def _together(limit: str) -> str:
+    return f"{limit}, all cores at once"
+
+
 def _result(contender: Contender, rates: dict[str, dict[int, float]], ours: str) -> SideResult:
     name = contender.side.name
     return SideResult(
         name, Spread.of(list(rates[name].values())), _limit_of(name),
-        pair_ratios(rates[name], rates[_limit_of(name)]), pair_ratios(rates[ours], rates[name]),
+        pair_ratios(rates[name], rates[_limit_of(name)]), pair_ratios(rates[name], rates[_together(_limit_of(name))]),
+        pair_ratios(rates[ours], rates[name]),
         contender.peak_bytes, round(contender.generator_share, 4), dict(contender.outcomes),
     )  # fmt: skip
 
@@ -156,14 +183,23 @@ def show(results: Results, console: Console | None = None) -> None:
     table = Table(
         title=f"{results.concurrency} clients, clips of {results.ticks_per_clip:.1f} ticks; median [quartiles]"
     )
-    for heading in ("side", "clips/s", "÷ limit", f"{ours} ÷ it", "peak memory", "generator", "answers"):
+    for heading in (
+        "side",
+        "clips/s",
+        "÷ limit",
+        "÷ it on all cores",
+        f"{ours} ÷ it",
+        "peak memory",
+        "generator",
+        "answers",
+    ):
         table.add_column(heading, justify="left" if heading == "side" else "right")
     for side in results.sides:
         table.add_row(
-            side.name, str(side.clips_per_second), str(side.of_limit), str(side.ours_over_it),
+            side.name, str(side.clips_per_second), str(side.of_limit), str(side.of_all_cores), str(side.ours_over_it),
             f"{side.peak_memory_bytes / 1e6:.0f} MB", f"{side.generator_cpu_share:.1%}",
             ", ".join(f"{count} × {outcome}" for outcome, count in side.outcomes.items()),
         )  # fmt: skip
     for limit in results.limits:
-        table.add_row(f"limit {limit.runtime}", f"{limit.clips_per_second:.2f}", "", "", "", "", "")
-    (console or Console(width=150)).print(table)
+        table.add_row(f"limit {limit.runtime}", f"{limit.clips_per_second:.2f}", "", "", "", "", "", "")
+    (console or Console(width=160)).print(table)
