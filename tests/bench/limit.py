@@ -169,7 +169,10 @@ class _OpenVino(OnnxEngine):
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         super().__init__(encoder_path(), MODEL / "head.onnx", options)
-        hints = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision}
+        hints = {
+            "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision,
+            "ENABLE_CPU_PINNING": False,  # or the processes of `AllCores` would all be on the first core
+        }  # fmt: skip
         self._request = ov.Core().compile_model(str(encoder_path()), "CPU", hints).create_infer_request()
 
     def encode(self, frames: NDArray[np.uint8]) -> Array:
