@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client import Counter, Gauge, Histogram, generate_latest, values
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# BentoML asks for metrics in files that workers share; ours is one worker, and has them in its memory. On a disk that
+# was busy with uploads a counter in a mapped file waited for 600 ms, the interpreter's lock in hand.
+values.ValueClass = values.MutexValue
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 REQUESTS = Counter("reelserve_requests_total", "Requests by route and HTTP status.", ["route", "status"])
@@ -16,18 +15,12 @@ ERRORS = Counter("reelserve_errors_total", "Requests that ended in an error, by 
 STAGE_SECONDS = Histogram(
     "reelserve_stage_seconds", "Busy time of one request in a stage (see timing_ms).", ["stage"], buckets=_SECONDS
 )
-IN_FLIGHT = Gauge(
-    "reelserve_requests_in_flight", "Predictions being received, waiting or running.", multiprocess_mode="livesum"
-)
-SPOOL_BYTES = Gauge("reelserve_spool_bytes", "Bytes of uploads in flight.", multiprocess_mode="livesum")
+IN_FLIGHT = Gauge("reelserve_requests_in_flight", "Predictions being received, waiting or running.")
+SPOOL_BYTES = Gauge("reelserve_spool_bytes", "Bytes of uploads in flight.")
 REJECTIONS = Counter("reelserve_rejections_total", "Requests that admission or their deadline turned away.", ["code"])
-SHARED_MEMORY_BYTES = Gauge(
-    "reelserve_shared_memory_bytes", "Segments in which decoded frames travel.", multiprocess_mode="livesum"
-)
+SHARED_MEMORY_BYTES = Gauge("reelserve_shared_memory_bytes", "Segments in which decoded frames travel.")
 
-QUEUE_FRAMES = Gauge(
-    "reelserve_encode_queue_frames", "Frames that wait for the encoder.", ["priority"], multiprocess_mode="livesum"
-)
+QUEUE_FRAMES = Gauge("reelserve_encode_queue_frames", "Frames that wait for the encoder.", ["priority"])
 BATCH_FRAMES = Histogram(
     "reelserve_encode_batch_frames", "Frames of one encoder batch.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
@@ -48,45 +41,28 @@ HEAD_BATCHES_RETRIED = Counter(
 HEAD_PADDED_TICKS = Counter("reelserve_head_padded_ticks_total", "Ticks of head batches beyond their windows' ends.")
 BACKLOG_SECONDS = Gauge(
     "reelserve_backlog_seconds", "Forecast of the work admitted and not done, seconds of this machine.",
-    multiprocess_mode="livemax",
 )  # fmt: skip
 DRAIN_RATE = Gauge(
     "reelserve_drain_rate", "Forecast seconds of work done in a second of busy time; 1 is as forecast.",
-    multiprocess_mode="livesum",
 )  # fmt: skip
 
 CACHE_LOOKUPS = Counter("reelserve_feature_cache_lookups_total", "Look-ups by outcome: hit or miss.", ["outcome"])
 CACHE_EVICTIONS = Counter("reelserve_feature_cache_evictions_total", "Clips that made room for newer ones.")
-CACHE_BYTES = Gauge(
-    "reelserve_feature_cache_bytes", "Features kept for another model or window.", multiprocess_mode="livesum"
-)
+CACHE_BYTES = Gauge("reelserve_feature_cache_bytes", "Features kept for another model or window.")
 SHADOW_CHECKS = Counter("reelserve_shadow_checks_total", "Answers that were computed once more, alone.")
 SHADOW_DIFFERENCE = Gauge(
     "reelserve_shadow_difference_max", "Largest difference so far of an answer from itself computed alone, by part.",
-    ["part"], multiprocess_mode="livemax",
+    ["part"],
 )  # fmt: skip
 
-VIDEOS_OPEN = Gauge("reelserve_videos_open", "Videos that have a decode process.", multiprocess_mode="livesum")
+VIDEOS_OPEN = Gauge("reelserve_videos_open", "Videos that have a decode process.")
 DECODERS_ENDED = Counter(
     "reelserve_decoders_ended_total", "Decode processes by their end: done, aborted, replaced or an error's code.",
     ["how"],
 )  # fmt: skip
-MODELS_LOADED = Gauge("reelserve_models_loaded", "Models that answer.", multiprocess_mode="livemax")
+MODELS_LOADED = Gauge("reelserve_models_loaded", "Models that answer.")
 
 
 def exposition() -> bytes:
-    """All metrics in the text format, of all workers where there are several (BentoML sets the folder)."""
-    if not (folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR")):
-        return generate_latest()
-    _forget_dead_processes(Path(folder))
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
-
-
-def _forget_dead_processes(folder: Path) -> None:
-    """BentoML starts a new worker for one that was killed; what that one's gauges said would be added for ever."""
-    for file in folder.glob("gauge_live*_*.db"):
-        pid = file.stem.rpartition("_")[2]
-        if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
-            mark_process_dead(int(pid), folder)  # type: ignore[no-untyped-call]
+    """All metrics in the text format, with those of the process."""
+    return generate_latest()
