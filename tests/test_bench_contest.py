@@ -14,9 +14,11 @@ from tests.bench.contest import Measure, Spread, disagreement, in_rounds, pair_r
 from tests.bench.latency import Point, Waits, long_clips, p99_over_best_peer
 from tests.bench.limit import Limit
 from tests.bench.load import Answer, Clip
+from tests.bench.page import page
 from tests.bench.peers.clip_model import MODEL, encoder_path
 from tests.bench.peers.eager_engine import head_of
 from tests.bench.peers.onnx_engine import OnnxEngine
+from tests.bench.report import RESULTS
 from tests.bench.sides import STANDARD, chosen, in_json, peer_versions
 from tests.real_clips import real_clip
 
@@ -134,3 +136,7 @@ def test_sides_are_chosen_by_name() -> None:
 
 def test_every_peers_framework_has_its_version_in_the_results() -> None:
     assert all(peer in versions for peer, versions in peer_versions().items())
+
+
+def test_the_page_is_that_of_the_committed_results() -> None:
+    assert (RESULTS / "README.md").read_text(encoding="utf-8") == page()

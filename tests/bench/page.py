@@ -22,13 +22,18 @@ _WIDTH = 160
 _SHOWN: Mapping[str, tuple[Any, Any, Callable[[Any, Console], None]]] = {
     "throughput": (throughput, throughput.Results, throughput.show),
     "latency": (latency, latency.Results, latency.show),
-    "overload": (overload, tuple[overload.Overload, ...], lambda found, console: console.print(*found, sep="\n")),
-    "film": (film, film.FilmResult, lambda found, console: console.print(found)),
-    "overlap": (overlap, overlap.Overlap, lambda found, console: console.print(found)),
-    "mixes": (mixes, mixes.Mixes, lambda found, console: console.print(found)),
-    "soak": (soak, soak.Soak, lambda found, console: console.print(found)),
-    "sweep": (sweep, sweep.Sweep, lambda found, console: console.print(found)),
+    "overload": (overload, tuple[overload.Overload, ...], lambda found, console: _texts(console, *found)),
+    "film": (film, film.FilmResult, lambda found, console: _texts(console, found)),
+    "overlap": (overlap, overlap.Overlap, lambda found, console: _texts(console, found)),
+    "mixes": (mixes, mixes.Mixes, lambda found, console: _texts(console, found)),
+    "soak": (soak, soak.Soak, lambda found, console: _texts(console, found)),
+    "sweep": (sweep, sweep.Sweep, lambda found, console: _texts(console, found)),
 }
+
+
+def _texts(console: Console, *found: object) -> None:
+    """Each as it prints itself; rich would show its fields."""
+    console.print(*map(str, found), sep="\n")
 
 
 def page(folder: Path = RESULTS) -> str:
