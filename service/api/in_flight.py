@@ -1,4 +1,4 @@
-"""Requests in flight: how many, and how soon half of them will be done."""
+"""Requests in flight: how many, and what those are told who find no place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class InFlight:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._began: dict[object, float] = {}  #
+        self._began: dict[object, float] = {}
         self._latest: deque[float] = deque(maxlen=_REMEMBERED)  # seconds that the last ones took
 
     @contextlib.contextmanager

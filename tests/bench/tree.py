@@ -14,7 +14,7 @@ import psutil
 from tests.bench.decode_memory import Memory
 
 MIB = 1024 * 1024
-# The kernel walks every page and holds up the process meanwhile: at 0.25 s a server lost a tenth of its goodput.
+# The kernel walks every page and holds up the process meanwhile. Peaks that last less than this may be missed.
 SAMPLE_SECONDS = 2.0
 _HOUR_SECONDS = 3600.0
 
