@@ -181,7 +181,7 @@ class FrameBatcher:
                 continue
             num_frames = sum(part.rows for part in parts)
             try:
-                features, seconds = _timed(encoder, batch.size)
+                features, seconds = self.sizes.encode(encoder, batch.size)
             except DeviceLost as error:
                 self._lose(error)
                 self._fail(parts, self._failure)
@@ -225,7 +225,7 @@ class FrameBatcher:
             # In order, and downwards: no row is overwritten before its own turn.
             encoder.buffer[: part.rows] = encoder.buffer[part.at : part.at + part.rows]
             try:
-                features, seconds = _timed(encoder, self.sizes.at_least(part.rows))
+                features, seconds = self.sizes.encode(encoder, self.sizes.at_least(part.rows))
             except DeviceLost as error:
                 self._lose(error)
                 self._fail([part], self._failure)
@@ -286,9 +286,3 @@ class FrameBatcher:
 
 def _num_waiting(lease: Lease) -> int:
     return sum(len(chunk.features) - chunk.num_taken for chunk in lease.chunks)
-
-
-def _timed(encoder: Encoder, size: int) -> tuple[Features, float]:
-    started = time.perf_counter()
-    features = encoder.run(size)
-    return features, time.perf_counter() - started

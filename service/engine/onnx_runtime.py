@@ -98,14 +98,16 @@ class OnnxEncoder:
         if runtime in GPU_RUNTIMES:
             page_lock(self.buffer)
 
-    def run(self, num_frames: int) -> NDArray[np.float32]:
-        """Features (num_frames, D) float32 of the buffer's first frames. Raises DeviceLost; else what is worth a retry.
+    def run(self, num_frames: int, at: int = 0) -> NDArray[np.float32]:
+        """Features (num_frames, D) float32 of the buffer's frames from `at` on.
 
-        num_frames: from 1 to the buffer's; ValueError beyond.
+        Raises DeviceLost; else what is worth a retry.
+
+        num_frames: from 1 to what the buffer has there; ValueError beyond.
         """
-        frames = self.buffer[:num_frames]
+        frames = self.buffer[at : at + num_frames]
         if not 0 < num_frames == len(frames):
-            raise ValueError(f"num_frames {num_frames} is not from 1 to {len(self.buffer)}")
+            raise ValueError(f"num_frames {num_frames} is not from 1 to {len(self.buffer) - at}")
         features = np.empty((num_frames, self.feature_size), np.float32)
         self._binding.bind_input("frames", "cpu", 0, np.uint8, frames.shape, frames.ctypes.data)
         self._binding.bind_output("features", "cpu", 0, np.float32, features.shape, features.ctypes.data)

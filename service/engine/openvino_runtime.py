@@ -67,21 +67,21 @@ class OpenVinoEncoder:
             (max_batch_frames, document.frame_height, document.frame_width, 3), np.uint8
         )
         self._request = request
-        self._tensors: dict[int, Any] = {}
+        self._tensors: dict[tuple[int, int], Any] = {}
 
-    def run(self, num_frames: int) -> NDArray[np.float32]:
-        """Features (num_frames, D) float32 of the buffer's first frames. Raises RuntimeError of OpenVINO.
+    def run(self, num_frames: int, at: int = 0) -> NDArray[np.float32]:
+        """Features (num_frames, D) float32 of the buffer's frames from `at` on. Raises RuntimeError of OpenVINO.
 
-        num_frames: from 1 to the buffer's; ValueError beyond.
+        num_frames: from 1 to what the buffer has there; ValueError beyond.
         """
-        frames = self.buffer[:num_frames]
+        frames = self.buffer[at : at + num_frames]
         if not 0 < num_frames == len(frames):
-            raise ValueError(f"num_frames {num_frames} is not from 1 to {len(self.buffer)}")
-        if num_frames not in self._tensors:
+            raise ValueError(f"num_frames {num_frames} is not from 1 to {len(self.buffer) - at}")
+        if (at, num_frames) not in self._tensors:
             import openvino as ov
 
-            self._tensors[num_frames] = ov.Tensor(frames, shared_memory=True)
-        self._request.set_tensor("frames", self._tensors[num_frames])
+            self._tensors[at, num_frames] = ov.Tensor(frames, shared_memory=True)
+        self._request.set_tensor("frames", self._tensors[at, num_frames])
         self._request.infer()
         features: NDArray[np.float32] = self._request.get_tensor("features").data.copy()
         if features.shape != (num_frames, self.feature_size):

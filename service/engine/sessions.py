@@ -41,8 +41,11 @@ class Encoder(Protocol):
     feature_size: int
     buffer: NDArray[np.uint8]
 
-    def run(self, num_frames: int) -> NDArray[np.float32]:
-        """Features (num_frames, D) of `buffer[:num_frames]`, the caller's own. Raises DeviceLost when all is lost."""
+    def run(self, num_frames: int, at: int = 0) -> NDArray[np.float32]:
+        """Features (num_frames, D) of `buffer[at : at + num_frames]`, the caller's own.
+
+        Raises ValueError where the buffer ends before, and DeviceLost when all is lost.
+        """
 
 
 def open_encoders(

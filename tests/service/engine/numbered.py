@@ -59,8 +59,8 @@ class FakeEncoder:
         self.batches: list[list[int]] = []
         self._function = function
 
-    def run(self, num_frames: int) -> Features:
-        frames = self.buffer[:num_frames].copy()
+    def run(self, num_frames: int, at: int = 0) -> Features:
+        frames = self.buffer[at : at + num_frames].copy()
         self.batches.append(numbers_of(frames))
         return self._function(frames)
 

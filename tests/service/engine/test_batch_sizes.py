@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
+import numpy as np
 import pytest
 
 from service.bundle import Runtime
 from service.engine.batch_sizes import BatchSizes, sizes_for
 from service.engine.chunks import Features, Frames
-from tests.service.engine.numbered import FakeEncoder
+from tests.service.engine.numbered import FakeEncoder, encode, numbered
 
 CPU = BatchSizes({1: 0.0058, 2: 0.0112, 4: 0.022})
 GPU = BatchSizes({1: 0.005, 4: 0.0055, 16: 0.007, 64: 0.015})
@@ -66,6 +69,33 @@ def test_every_size_is_run_on_every_encoder_before_the_first_request() -> None:
     assert set(timed.seconds) == {1, 2, 4}
     assert timed.largest == 4
     assert 0 < timed.frame_seconds <= timed.seconds[1]
+
+
+def test_where_small_runs_are_quicker_a_batch_is_several() -> None:
+    def slow_in_fours(frames: Frames) -> Features:
+        time.sleep({1: 0.004, 2: 0.006, 4: 0.03}[len(frames)])
+        return encode(frames)
+
+    encoder = FakeEncoder(slow_in_fours)
+    sizes = BatchSizes.timed([encoder], (1, 2, 4))
+    assert sizes.run_frames == 2
+    assert sizes.seconds[4] == 2 * sizes.seconds[2]
+    assert sizes.best(4) == 4
+    assert str(sizes).endswith(", 2 a run")
+    encoder.batches.clear()
+    encoder.buffer[:] = numbered(10, 4)
+    features, seconds = sizes.encode(encoder, 4)
+    assert encoder.batches == [[10, 11], [12, 13]]
+    np.testing.assert_array_equal(features, encode(encoder.buffer))
+    assert seconds > 0
+
+
+def test_a_batch_that_is_no_multiple_ends_with_a_smaller_run() -> None:
+    encoder = FakeEncoder()
+    encoder.buffer[:] = numbered(10, 4)
+    features, _ = BatchSizes({1: 1.0, 2: 1.0, 3: 2.0}, run_frames=2).encode(encoder, 3)
+    assert encoder.batches == [[10, 11], [12]]
+    np.testing.assert_array_equal(features, encode(encoder.buffer[:3]))
 
 
 def test_an_encoder_that_fails_while_it_warms_up_holds_nobody() -> None:

@@ -102,6 +102,15 @@ def test_onnx_runtime_takes_the_buffer_s_address() -> None:
     assert ort.OrtValue.ortvalue_from_numpy(buffer[:2]).data_ptr() == buffer.ctypes.data
 
 
+def test_a_run_from_the_middle_of_the_buffer(opened: list[Encoder]) -> None:
+    one = opened[0]
+    whole = features(one, frames_of(5, MOST))
+    np.testing.assert_array_equal(one.run(2, 1), whole[1:3])
+    np.testing.assert_array_equal(one.run(1, MOST - 1), whole[-1:])
+    with pytest.raises(ValueError, match="num_frames 2 is not from 1 to 1"):
+        one.run(2, MOST - 1)
+
+
 @pytest.mark.parametrize("num_frames", [0, -1, MOST + 1])
 def test_beyond_the_buffer(opened: list[Encoder], num_frames: int) -> None:
     with pytest.raises(ValueError, match=f"num_frames {num_frames} is not from 1 to {MOST}"):
