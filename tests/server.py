@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,13 +80,16 @@ def serve(folder: Path, ready_path: str = "/readyz", **settings: object) -> Iter
     try:
         wait_until(lambda: _answers(server, process, ready_path), f"{ready_path} of the server")
         yield server
+        family = _family(process)
         process.send_signal(signal.SIGTERM)
         status = process.wait(DEADLINE_SECONDS)
         assert status == 0, f"the server ended with status {status}:\n{server.log.read_text()}"
-        assert not _group_lives(process.pid), "the server left a process behind"
+        _, left = psutil.wait_procs(family, timeout=5)
+        assert not left, f"the server left processes behind: {left}"
     finally:
-        if _group_lives(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)  # its own group, and that alone
+        for one in _family(process):  # workers and decoders are in groups of their own
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         process.wait()
 
 
@@ -171,9 +175,10 @@ def _answers(server: Server, process: subprocess.Popen[bytes], path: str) -> boo
             return False
 
 
-def _group_lives(group: int) -> bool:
+def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The process and all that descend from it; none once it has ended."""
     try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        root = psutil.Process(process.pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
