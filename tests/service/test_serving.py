@@ -60,10 +60,10 @@ def test_a_lost_device_makes_the_service_unready_and_ends_it(monkeypatch: pytest
         model = serving.model(None)
         assert isinstance(model.batcher, FrameBatcher)
 
-        def lost(encoder: object, size: int) -> None:  # noqa: ARG001  (as the batcher calls it)
+        def lost(sizes: object, encoder: object, num_frames: int) -> None:  # noqa: ARG001  (as the batcher calls it)
             raise DeviceLost("CUDA failure 719: unspecified launch failure")
 
-        monkeypatch.setattr("service.engine.batcher._timed", lost)
+        monkeypatch.setattr("service.engine.batch_sizes.BatchSizes.encode", lost)
         with pytest.raises(EngineLost, match="launch failure"):
             serving.predict(request(real_clip("bikes.mp4")), [model])
         assert "launch failure" in (serving.problem() or "")
