@@ -17,7 +17,7 @@ from export.encoder import ENCODER_AXES
 from export.head import HeadGraph
 from export.placement import misplaced, openvino_placement, placement, runtimes_here
 from export.proof import Proof, Report, Stage
-from export.prove_frames import RunEncoder, prove_clips, prove_encoder, reference_of
+from export.prove_frames import RunEncoder, prove_clips, prove_encoder, random_batches, reference_of
 from export.prove_head import RunHead, prove_head
 from export.reference import Reference
 from export.source import VideoModel
@@ -57,7 +57,8 @@ def certify(
     """
     proof, reference = Proof(report), Reference(model, graph)
     _prove_structure(graph, document, graphs, proof)
-    references = []
+    stage("PyTorch in float64 on random frames")
+    batches, references = random_batches(reference), []
     for number, clip in enumerate(clips, start=1):
         stage(f"PyTorch in float64 on clip {number} of {len(clips)}")
         references.append(reference_of(clip, reference))
@@ -65,7 +66,7 @@ def certify(
     def prove_pair(proof: Proof) -> None:
         stage(f"{proof.runtime}: encoder in {proof.precision}, {len(clips)} clips")
         run = RunEncoder(graphs.encoder, encoder, proof.runtime, proof.precision)
-        prove_encoder(run, reference, proof)
+        prove_encoder(run, batches, proof)
         head = Head(open_session(graphs.head, head_runtime(proof.runtime)), document)
         prove_clips(head, run, references, proof)
         _prove_placement(_placed(graphs, document, graph, proof), proof)

@@ -43,17 +43,33 @@ class RunEncoder:
             return np.full((len(frames), 1), np.inf, np.float32)
 
 
-def prove_encoder(encoder: RunEncoder, reference: Reference, proof: Proof) -> None:
-    """On random frames, a dark one among them: against PyTorch, and each frame alone against itself in a batch."""
+@dataclass(frozen=True)
+class RandomBatch:
+    """Random frames, a dark one among them, and their features as PyTorch computes them."""
+
+    frames: NDArray[np.uint8]
+    features: Doubles
+
+
+def random_batches(reference: Reference) -> list[RandomBatch]:
+    """The same ones every time."""
     spec = reference.model.spec
     random = np.random.default_rng(1)
-    worst, alone = Worst(), Worst()
+    batches = []
     for batch in _BATCHES:
-        where = f"batch {batch}"
         frames = random.integers(0, 256, (batch, spec.frame_height, spec.frame_width, 3), np.uint8)
-        frames[0] //= 8  # a dark frame among them
+        frames[0] //= 8  # the dark one
+        batches.append(RandomBatch(frames, reference.features(frames)))
+    return batches
+
+
+def prove_encoder(encoder: RunEncoder, batches: Sequence[RandomBatch], proof: Proof) -> None:
+    """On random frames: against PyTorch, and each frame alone against itself in a batch."""
+    worst, alone = Worst(), Worst()
+    for batch, known in zip(_BATCHES, batches, strict=True):
+        where, frames = f"batch {batch}", known.frames
         features = encoder(frames)
-        worst.see(relative_difference(features, reference.features(frames), _SMALL), where)
+        worst.see(relative_difference(features, known.features, _SMALL), where)
         for row in range(batch):
             alone.see(relative_difference(encoder(frames[row : row + 1])[0], features[row], _SMALL), where)
     num_frames = sum(_BATCHES)
