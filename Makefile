@@ -10,6 +10,8 @@ DEV := .venv
 BOOT := .venv-boot
 # Those that benchmarks measure us against, each in .venv-bench-NAME.
 PEERS := bentoml litserve fastapi
+# Files of tests side by side: most of them wait for a process to start.
+BESIDE := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -22,10 +24,10 @@ install-serve: $(SERVE)/.ready ## only install what serving needs
 env: $(DEV)/.ready ## the environment with everything: training, tests
 
 test: $(DEV)/.ready ## install what tests need and run all of them
-	$(DEV)/bin/python -m pytest
+	$(DEV)/bin/python -m pytest $(BESIDE)
 
 test-fast: $(DEV)/.ready ## the tests without the slow ones
-	$(DEV)/bin/python -m pytest -m "not slow"
+	$(DEV)/bin/python -m pytest $(BESIDE) -m "not slow"
 
 lint: $(DEV)/.ready ## ruff and mypy
 	$(DEV)/bin/ruff check .

@@ -11,8 +11,9 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "serve-cpu": ("cpu",),
     "serve-gpu": ("gpu",),
     "serve-openvino": ("cpu", "openvino"),
+    "serve-ray": ("cpu", "ray"),
     "train": ("cpu", "train"),
-    "dev": ("cpu", "train", "dev", "bench"),
+    "dev": ("cpu", "train", "dev", "bench", "ray"),
     "bench": ("cpu", "bench"),
 }
 # Peers that tests/bench measures against, each in an environment of its own; what they share with us in our versions.

@@ -1,8 +1,9 @@
-"""The BentoML service. BentoML hosts, packages and supervises; the FastAPI app mounted on it owns the paths."""
+"""The BentoML service. BentoML hosts, packages and supervises; the FastAPI app before it owns the paths."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import signal
@@ -10,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
@@ -20,14 +21,22 @@ from bentoml.validators import ContentType
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http import httptools_impl
 
-from service.api.http import create_app
-from service.bundle import file_sha256
 from service.errors import BundleError
-from service.pipeline import ClipRequest
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
 SETTINGS = Settings()
-HTTP_APP = create_app(SETTINGS)
+
+
+@functools.cache
+def http_app() -> FastAPI:
+    """The app, made by whom it answers for: BentoML's supervisor reads this module too, and would wait for it."""
+    from service.api.http import create_app
+
+    return create_app(SETTINGS)
+
 
 # All that BentoML's own app answers. The rest is ours, before it: it would answer the three health paths itself,
 # read uploads to /predict whole into memory (fetching an address that stands in place of a file), and say
@@ -46,14 +55,14 @@ httptools_impl.HIGH_WATER_LIMIT = _READ_AHEAD_BYTES  # type: ignore[attr-defined
 
 
 class OwnPaths:
-    """Pure ASGI: send every path but `BENTOML_PATHS` to the mounted app."""
+    """Pure ASGI: send every path but `BENTOML_PATHS` to our app."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         own = scope["type"] == "http" and scope["path"] not in BENTOML_PATHS
-        await (HTTP_APP if own else self.app)(scope, receive, send)
+        await (http_app() if own else self.app)(scope, receive, send)
 
 
 class NoTimer:
@@ -72,9 +81,10 @@ traffic.TimeoutMiddleware = NoTimer  # type: ignore[misc,assignment]
 
 def prepare() -> None:
     """Before models load, in the thread that loads them: what it raises is said on /readyz."""
-    HTTP_APP.state.spool.sweep()
+    http_app().state.spool.sweep()
+    http_app().state.jobs.start()
     # BentoML tells the service its bento only after it has imported this module.
-    HTTP_APP.state.serving.registry.bento_model = SETTINGS.bento_model or packed_model()
+    http_app().state.serving.registry.bento_model = SETTINGS.bento_model or packed_model()
 
 
 # Of the grace of a shutdown, what is left to tell those that won't be done in it.
@@ -88,10 +98,11 @@ def answer_before_the_end(number: signal.Signals) -> None:
     def on_signal(received: int, frame: FrameType | None) -> None:
         grace = SETTINGS.shutdown_seconds
         stopping = threading.Timer(
-            max(grace - _LAST_ANSWERS_SECONDS, grace / 2), HTTP_APP.state.serving.shared.stopping.set
+            max(grace - _LAST_ANSWERS_SECONDS, grace / 2), http_app().state.serving.shared.stopping.set
         )
         stopping.daemon = True
         stopping.start()
+        threading.Thread(target=http_app().state.jobs.stop, daemon=True).start()  # it takes locks
         if callable(end):
             end(received, frame)
 
@@ -117,7 +128,6 @@ def packed_model() -> str | None:
     workers=1,
     metrics={"enabled": False},  # its series are labelled by raw path; ours are at /metrics
 )
-@bentoml.asgi_app(HTTP_APP, path="/")
 class VideoService:
     """Classifies uploaded clips."""
 
@@ -131,17 +141,21 @@ class VideoService:
         sys.setswitchinterval(_SWITCH_SECONDS)
         for number in (signal.SIGTERM, signal.SIGINT):
             answer_before_the_end(number)
-        HTTP_APP.state.serving.start(prepare=prepare)
+        http_app().state.serving.start(prepare=prepare)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
         """After the grace of shutdown_seconds: what still runs stops between chunks."""
-        HTTP_APP.state.serving.close()
+        http_app().state.jobs.close()
+        http_app().state.serving.close()
 
     @bentoml.api  # type: ignore[untyped-decorator]
     async def predict(self, video: Annotated[Path, ContentType("video/*")]) -> dict[str, Any]:
         """For BentoML's own client. Over HTTP, `OwnPaths` gives this path to the streaming route of `/v1/predict`."""
-        serving = HTTP_APP.state.serving
+        from service.bundle import file_sha256
+        from service.pipeline import ClipRequest
+
+        serving = http_app().state.serving
         clip = ClipRequest(video, await asyncio.to_thread(file_sha256, video))
         [prediction] = await asyncio.get_running_loop().run_in_executor(
             serving.pool, serving.predict, clip, [serving.model(None)]

@@ -1,29 +1,28 @@
-"""The command line: serve | predict | probe. Settings are flags of `serve` and environment variables of all."""
+"""The command line: serve | predict | batch | probe. Settings are flags of `serve` and environment variables of all."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
 from rich.progress import track
 from rich.table import Column, Table
 
 from service.errors import NoFile, ReelserveError
+from service.jobs.command import batch
 from service.results import Prediction
-from service.settings import Settings
+from service.terminal import complain, err, out, read_settings
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Reelserve: clips in, labels with scores and times out."
 )
-out = Console()
-err = Console(stderr=True)
+
+
+app.command()(batch)
 
 
 @app.callback()
@@ -37,7 +36,7 @@ def main() -> None:
 def serve(context: typer.Context) -> None:
     """Start the HTTP service. Every setting is a flag: --port 8080 (see serve --help)."""
     # pydantic-settings makes a flag of each setting, with its documentation line.
-    settings = _settings(cli_args=context.args)
+    settings = read_settings(cli_args=context.args)
     arguments = [
         sys.executable, "-m", "bentoml", "serve", "service.app:VideoService",
         "--host", settings.host, "--port", str(settings.port),
@@ -62,13 +61,13 @@ def predict(
     from service.pipeline import ClipRequest
     from service.serving import Serving
 
-    serving = Serving(_settings())
+    serving = Serving(read_settings())
     context.call_on_close(serving.close)  # whatever happens: it has threads and processes
     try:
         serving.load()
         loaded = serving.model(model)
     except ReelserveError as error:
-        err.print(f"[red]{error.code}[/]: {error.detail}", soft_wrap=True)
+        complain(error)
         raise typer.Exit(2) from error
     # Folded, not cut: files of one folder differ at the end.
     file_column = Column("file", overflow="fold")
@@ -117,7 +116,7 @@ def probe(
     from service.video.mending import mended_name
     from service.video.pool import DecodePool
 
-    settings = _settings()
+    settings = read_settings()
     registry = Registry(settings.models_dir, settings.default_model, settings.bento_model)
     try:
         registry.scan()
@@ -125,7 +124,7 @@ def probe(
         document = None if none else registry.get(model).model
         pool = context.with_resource(DecodePool(1, settings.decode_limits()))
     except ReelserveError as error:
-        err.print(f"[red]{error.code}[/]: {error.detail}", soft_wrap=True)
+        complain(error)
         raise typer.Exit(2) from error
     failed = 0
     for file in files:
@@ -161,23 +160,3 @@ def _add(table: Table, file: Path, answer: Prediction) -> None:
     )  # fmt: skip
     for other in others:
         table.add_row("", f"[dim]{other.label}[/]", f"[dim]{other.score:.3f}[/]")
-
-
-def _settings(cli_args: list[str] | None = None) -> Settings:
-    """Settings, or a readable line for each that is wrong and exit code 2."""
-    try:
-        if cli_args is None:
-            return Settings()
-        return Settings(
-            _cli_parse_args=cli_args,
-            _cli_prog_name="python -m service serve",
-            _cli_kebab_case=True,
-        )
-    except (FileNotFoundError, tomllib.TOMLDecodeError) as error:
-        err.print(f"[red]settings[/]: {error}", soft_wrap=True)
-        raise typer.Exit(2) from error
-    except ValidationError as error:
-        for problem in error.errors():
-            name = ".".join(map(str, problem["loc"]))
-            err.print(f"[red]setting {name}[/]: {problem['msg']} (got {problem['input']!r})", soft_wrap=True)
-        raise typer.Exit(2) from error

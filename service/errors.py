@@ -26,6 +26,15 @@ ReelserveError 500 internal
 │   ├── DecodeTimeout       422 decode_timeout
 │   ├── DecodeMemory        422 decode_memory
 │   └── DecoderCrashed      422 decoder_crashed
+├── JobError 400 bad_job                              (service/jobs/errors.py)
+│   ├── BadInput            400 bad_input
+│   ├── UriNotAllowed       403 uri_not_allowed
+│   ├── UnknownJob          404 unknown_job
+│   ├── TooManyItems        413 too_many_items
+│   ├── IdempotencyMismatch 422 idempotency_mismatch
+│   ├── FetchFailed         422 fetch_failed
+│   ├── GaveUp              500 gave_up
+│   └── JobsUnavailable     503 jobs_unavailable
 ├── Busy                    429 busy
 ├── Cancelled               499 cancelled
 ├── EngineFailed            500 engine_failed
@@ -220,7 +229,7 @@ class DeadlineExceeded(ReelserveError):
 
 
 class DiskFull(ReelserveError):
-    """The file system of `spool_dir` has no space left (ENOSPC, EDQUOT)."""
+    """A file system has no space left (ENOSPC, EDQUOT): the one of `spool_dir`, or of a batch's output."""
 
     status = 507
     code = "disk_full"

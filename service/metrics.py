@@ -62,6 +62,10 @@ DECODERS_ENDED = Counter(
 )  # fmt: skip
 MODELS_LOADED = Gauge("reelserve_models_loaded", "Models that answer.")
 
+JOB_ITEMS = Counter("reelserve_job_items_total", "Items of jobs that this replica recorded: ok or error.", ["status"])
+JOB_ITEMS_RUNNING = Gauge("reelserve_job_items_running", "Items of jobs that this replica has in hand.")
+JOB_WEBHOOKS = Counter("reelserve_job_webhooks_total", "Webhooks by outcome: delivered, failed, given_up.", ["outcome"])
+
 
 def exposition() -> bytes:
     """All metrics in the text format, with those of the process."""

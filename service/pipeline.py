@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -17,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.answers import AnswerOptions, answer, spec_with
+from service.answers import AnswerOptions, spec_with
 from service.engine.admission import Cost, Work
 from service.engine.batcher import Lease
 from service.engine.cache import Collector, FeatureKey
@@ -28,7 +27,7 @@ from service.engine.shared import LoadedModel, Shared
 from service.errors import Cancelled, DeadlineExceeded, NotReady
 from service.fairness import Priority
 from service.metrics import DECODE_BLOCKED_SECONDS
-from service.receipts import receipt
+from service.receipts import conclude
 from service.results import CacheOutcome, Prediction
 from service.timing import Watch
 from service.video.container import Container
@@ -192,21 +191,14 @@ class _Pass:
         return answers
 
     def _answer(self, head: HeadRun, report: DecodeReport, container: Container, cache: CacheOutcome) -> Prediction:
-        request, model = self._request, head.model
+        request = self._request
         scores = head.finish()
         if self._sample:
             self._sample.add_scores(head.score_alone, scores.mean)
-        started = time.perf_counter()
-        said = answer(model.document, scores, report, request.options)
-        return Prediction(
-            request_id=request.request_id or uuid.uuid4().hex,
-            model=model.name,
-            predictions=said.predictions,
-            segments=said.segments,
-            receipt=receipt(head, report, container, request.sha256, cache),
-            timing_ms=self._watch.timing(request.upload_seconds, head=head.seconds, post=time.perf_counter() - started),
-            warnings=[*report.warnings, *container.warnings(), *said.warnings],
-        )
+        return conclude(
+            head, scores, report, container, request.options, self._watch, sha256=request.sha256, cache=cache,
+            request_id=request.request_id, upload_seconds=request.upload_seconds,
+        )  # fmt: skip
 
     def _key(self) -> FeatureKey:
         request, model = self._request, self._model

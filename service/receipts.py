@@ -1,11 +1,16 @@
-"""The temporal receipt of an answer: which frames of which file were seen, by what."""
+"""An answer put together, with its temporal receipt: which frames of which file were seen, by what."""
 
 from __future__ import annotations
 
+import time
+import uuid
 from dataclasses import asdict
 
+from service.answers import AnswerOptions, answer
+from service.engine.clip_scores import ClipScores
 from service.engine.head_run import HeadRun
-from service.results import CacheOutcome, Receipt
+from service.results import CacheOutcome, Prediction, Receipt
+from service.timing import Watch
 from service.video.container import Container
 from service.video.decode import DecodeReport
 
@@ -29,4 +34,31 @@ def receipt(head: HeadRun, report: DecodeReport, container: Container, sha256: s
         precision=model.precision,
         cache=cache,
         **decoded,
+    )
+
+
+def conclude(
+    head: HeadRun,
+    scores: ClipScores,
+    report: DecodeReport,
+    container: Container,
+    options: AnswerOptions,
+    watch: Watch,
+    *,
+    sha256: str,
+    cache: CacheOutcome = "off",
+    request_id: str = "",
+    upload_seconds: float = 0.0,
+) -> Prediction:
+    """One model's answer for a clip whose frames have all been scored. sha256: of its file."""
+    started = time.perf_counter()
+    said = answer(head.model.document, scores, report, options)
+    return Prediction(
+        request_id=request_id or uuid.uuid4().hex,
+        model=head.model.name,
+        predictions=said.predictions,
+        segments=said.segments,
+        receipt=receipt(head, report, container, sha256, cache),
+        timing_ms=watch.timing(upload_seconds, head=head.seconds, post=time.perf_counter() - started),
+        warnings=[*report.warnings, *container.warnings(), *said.warnings],
     )

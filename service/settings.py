@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from service.engine.preferences import preferences
@@ -54,6 +54,12 @@ def clips_that_fit() -> int:
     """Clips to have open at once: four a core, so that short ones pass long ones, but no more than memory holds."""
     room_bytes = available_memory_bytes() - SERVICE_MEMORY_BYTES
     return max(1, min(4 * available_cores(), room_bytes // CLIP_MEMORY_BYTES))
+
+
+def state_dir() -> Path:
+    """Where a program of this user keeps what must outlive it (XDG Base Directory Specification)."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "reelserve"
 
 
 def feature_cache_that_fits() -> int:
@@ -115,6 +121,26 @@ class Settings(BaseSettings):
     """Memory for the features of recent clips: another model or window over them decodes nothing; 0: none."""
     shadow_one_in: int = Field(default=0, ge=0)
     """One answer in so many is computed once more, alone, and compared (see the metrics); 0: none."""
+    jobs_dir: Path = Field(default_factory=state_dir)
+    """Folder of jobs on a local disk: their database, where jobs_url names none, and uploads that wait."""
+    jobs_url: SecretStr | None = None
+    """Database of jobs of several replicas, postgresql+psycopg://user:password@host/name; else SQLite in jobs_dir."""
+    max_job_items_in_progress: int = Field(default_factory=clips_that_fit, ge=0)
+    """Items of jobs in progress at once; 0: jobs are taken in here, and done by other replicas."""
+    job_uri_prefixes: str = ""
+    """Where items of jobs may be, comma-separated: s3://bucket/,https://host/,file:///data/; empty: uploads only."""
+    job_webhook_prefixes: str = ""
+    """Whom jobs may call when they have finished, comma-separated: https://host/; empty: nobody."""
+    job_webhook_secret: SecretStr | None = None
+    """Key of the webhooks' signatures (HMAC-SHA256, Standard Webhooks); without it no job may have a webhook."""
+    job_uploads_quota_bytes: int = Field(default=10 * 1024 * MIB, ge=1)
+    """Sum of all uploads of jobs that wait, bytes; beyond it 503 spool_full."""
+    max_job_items: int = Field(default=100_000, ge=1)
+    """Most items of one job; beyond it 413 too_many_items."""
+    job_retention_seconds: float = Field(default=7 * 86400.0, gt=0)
+    """A job that has finished, and its results, are deleted after so long."""
+    job_lease_seconds: float = Field(default=30.0, ge=1)
+    """A replica that says nothing for so long is dead, and others take its items over."""
     max_frame_pixels: int = Field(default=_LIMITS.max_frame_pixels, ge=1)
     """Largest width x height of a video; beyond it 413 too_many_pixels."""
     max_duration_seconds: float = Field(default=_LIMITS.max_duration_seconds, gt=0)
@@ -175,5 +201,7 @@ class Settings(BaseSettings):
     def to_environment(self) -> dict[str, str]:
         """The same settings as environment variables, for the worker process."""
         return {
-            f"REELSERVE_{name.upper()}": str(value) for name, value in self.model_dump().items() if value is not None
+            f"REELSERVE_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            for name, value in self.model_dump().items()
+            if value is not None
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
@@ -12,10 +11,12 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from service.errors import DiskFull, SpoolFull, TooLarge
+from service.disk import full_disk_told
+from service.errors import SpoolFull, TooLarge
 from service.metrics import SPOOL_BYTES
 
 _PREFIX = "clip-"
+_REMEDY = "set spool_dir to a larger disk"
 
 
 class Spool:
@@ -84,12 +85,10 @@ class SpoolFile:
         self._digest = hashlib.sha256()
         self.num_bytes = 0
         self._reserved = 0
-        try:
+        with full_disk_told(spool.folder, _REMEDY):
             spool.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # a cleaner of /tmp may have been there
             descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=spool.folder)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise _disk_full(error, spool.folder) from error
         self.path = Path(name)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
 
@@ -106,11 +105,9 @@ class SpoolFile:
         self.num_bytes += len(data)
         self._digest.update(data)
         view = memoryview(data)
-        try:
+        with full_disk_told(self._spool.folder, _REMEDY):
             while view:
                 view = view[self._file.write(view) :]
-        except OSError as error:
-            raise _disk_full(error, self._spool.folder) from error
 
     @property
     def sha256(self) -> str:
@@ -130,9 +127,3 @@ class SpoolFile:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _disk_full(error: OSError, folder: Path) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(f"no space is left for uploads in {folder}; free some, or set spool_dir to a larger disk")
-    return error

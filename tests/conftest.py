@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import httpx
+import hypothesis
 import pytest
 
 from service.bundle import ModelDocument, read_document
 from service.registry import newest_versions
 from tests.drawn import Drawn, draw
 from tests.server import MIB, ROOT, Server, serve
+
+# Other tests run beside: no wall-clock time is a reason to fail, and threads of torch that wait for one another cost.
+hypothesis.settings.register_profile("ours", deadline=None)
+hypothesis.settings.load_profile("ours")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ZOO = ROOT / "models" / "zoo"
 MODEL = "actions-lstm"

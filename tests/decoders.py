@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -21,21 +22,24 @@ def zygote_of(pid: int) -> psutil.Process:
 
 def decoders(zygote_pid: int | None) -> list[psutil.Process]:
     """The decode processes of a zygote that have a video."""
-    return [child for child in _children(zygote_pid) if child.name() != _IDLE]
+    return [child for child, name in _children(zygote_pid) if name != _IDLE]
 
 
 def idle_decoders(zygote_pid: int | None) -> list[psutil.Process]:
     """The decode processes of a zygote that wait for a video."""
-    return [child for child in _children(zygote_pid) if child.name() == _IDLE]
+    return [child for child, name in _children(zygote_pid) if name == _IDLE]
 
 
-def _children(zygote_pid: int | None) -> list[psutil.Process]:
+def _children(zygote_pid: int | None) -> list[tuple[psutil.Process, str]]:
+    """With their names; those that end meanwhile are left out."""
     assert zygote_pid is not None
-    try:
-        children = psutil.Process(zygote_pid).children()
-    except psutil.NoSuchProcess:
-        return []
-    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(zygote_pid).children():
+            with suppress(psutil.NoSuchProcess):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    found.append((child, child.name()))
+    return found
 
 
 def only_decoder(pool: DecodePool) -> psutil.Process:

@@ -19,6 +19,8 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 1024 * 1024
 
@@ -49,6 +51,20 @@ class Server:
         """Sizes of the files in the spool folder, whatever their names."""
         return [path.stat().st_size for path in list(self.spool_dir.iterdir())]
 
+    def family(self) -> list[psutil.Process]:
+        """The process and all that descend from it; none once it has ended."""
+        try:
+            root = psutil.Process(self.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def kill(self) -> None:
+        """All of it at once, as a machine that dies."""
+        for one in self.family():
+            with suppress(psutil.NoSuchProcess):  # a decoder has ended meanwhile
+                one.kill()
+
     def assert_spool_is_empty(self) -> None:
         """Right after an answer: its file must be gone before the answer is sent."""
         assert [path.name for path in self.spool_dir.iterdir()] == []
@@ -76,18 +92,34 @@ def serve(folder: Path, ready_path: str = "/readyz", **settings: object) -> Iter
 
     folder: for its spool, its log and BentoML's home. settings: as in `service.settings`, by name.
     """
-    server, process = _start(folder, settings)
-    try:
-        wait_until(lambda: _answers(server, process, ready_path), f"{ready_path} of the server")
+    with _serve(folder, ready_path, settings) as (server, process):
         yield server
-        family = _family(process)
+        family = server.family()
         process.send_signal(signal.SIGTERM)
         status = process.wait(DEADLINE_SECONDS)
         assert status == 0, f"the server ended with status {status}:\n{server.log.read_text()}"
         _, left = psutil.wait_procs(family, timeout=5)
         assert not left, f"the server left processes behind: {left}"
+
+
+@contextmanager
+def serve_until_killed(folder: Path, **settings: object) -> Iterator[Server]:
+    """As `serve`; the test ends it by `Server.kill`."""
+    with _serve(folder, "/readyz", settings) as (server, process):
+        yield server
+        assert process.wait(DEADLINE_SECONDS) == -signal.SIGKILL
+
+
+@contextmanager
+def _serve(
+    folder: Path, ready_path: str, settings: Mapping[str, object]
+) -> Iterator[tuple[Server, subprocess.Popen[bytes]]]:
+    server, process = _start(folder, settings)
+    try:
+        wait_until(lambda: _answers(server, process, ready_path), f"{ready_path} of the server")
+        yield server, process
     finally:
-        for one in _family(process):  # workers and decoders are in groups of their own
+        for one in server.family():  # workers and decoders are in groups of their own
             with suppress(psutil.NoSuchProcess):
                 one.kill()
         process.wait()
@@ -148,10 +180,9 @@ _OURS = ("REELSERVE_", "BENTOML_", "PROMETHEUS_", "PORT")
 
 
 def _start(folder: Path, settings: Mapping[str, object]) -> tuple[Server, subprocess.Popen[bytes]]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     spool, log = folder / "spool", folder / "server.log"
-    ours = {"host": "127.0.0.1", "port": port, "spool_dir": spool, **settings}
+    ours = {"host": "127.0.0.1", "port": port, "spool_dir": spool, "jobs_dir": folder / "jobs", **settings}
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "service", "serve"],
@@ -173,12 +204,3 @@ def _answers(server: Server, process: subprocess.Popen[bytes], path: str) -> boo
             return client.get(path).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
-
-
-def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The process and all that descend from it; none once it has ended."""
-    try:
-        root = psutil.Process(process.pid)
-        return [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.bench.load import Answer, Clip, Target, arrivals, clips_of, closed_loop, in_passes, mixed, open_loop, run
+from tests.ports import free_port
 from tests.real_clips import NAMES
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -248,8 +249,7 @@ def test_no_answer_in_time_and_nobody_there_are_status_0(tmp_path: Path) -> None
     clips = [clip(tmp_path / "a.mp4")]
     (answer, *_) = closed(silent, clips, timeout_seconds=0.05)
     assert (answer.status, answer.lost) == (0, "TimeoutError")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     nobody = Target("nobody", f"http://127.0.0.1:{port}")
     (answer, *_) = run(closed_loop(nobody, clips, concurrency=1, seconds=0.01, seed=1)).answers
     assert (answer.status, answer.lost) == (0, "ConnectionRefusedError")

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ("bench-bentoml", "bench-litserve", "bench-fastapi")
-LOCKS = ("boot", "serve-cpu", "serve-gpu", "serve-openvino", "train", "dev", "bench", *PEERS)
+LOCKS = ("boot", "serve-cpu", "serve-gpu", "serve-openvino", "serve-ray", "train", "dev", "bench", *PEERS)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_every_pin_has_hashes_and_no_address(name: str) -> None:
     assert "://" not in text
 
 
-@pytest.mark.parametrize("name", ["serve-cpu", "serve-gpu", "serve-openvino", "bench"])
+@pytest.mark.parametrize("name", ["serve-cpu", "serve-gpu", "serve-openvino", "serve-ray", "bench"])
 def test_serving_installs_no_torch(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     assert not re.search(r"^(torch|triton)\b", text, re.MULTILINE)

@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from export.tolerances import TOLERANCES
 from service.engine.openvino_runtime import has_bf16
 from tests.drawn import draw
+from tests.ports import free_port
 from tests.real_clips import real_clip
 from tests.server import Server, environment, wait_until
 
@@ -83,10 +83,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     [(folder / "my_model.py").write_text(code) for code in blocks("python", EXPORT)]
     shutil.copy(real_clip("bikes.mp4"), folder / "clip.mp4")
-    for label, fps in (("slow", 5.0), ("fast", 50.0)):
+    for label, fps, num_frames in (("slow", 5.0, 14), ("fast", 50.0, 40)):
         (folder / "clips" / label).mkdir(parents=True)
         for number in range(4):
-            draw(folder / "clips" / label / f"{number}.mp4", num_frames=40 + number, fps=fps)
+            draw(folder / "clips" / label / f"{number}.mp4", num_frames=num_frames + number, fps=fps)
     return folder
 
 
@@ -117,8 +117,7 @@ def test_the_lines_of_openvino_run(tmp_path: Path) -> None:
     for name in ("requirements", "service", "models/zoo"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "Makefile", tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     (_, install), (variables, start) = map(parsed, OPENVINO)
     outside = {name: value for name, value in environment(tmp_path, {}).items() if "MAKE" not in name}
     outside |= {

@@ -13,11 +13,13 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from service import metrics
 from service.errors import ReelserveError, RequestError
+from service.jobs import errors as job_errors
 from service.settings import CLIP_MEMORY_BYTES, MIB, SERVICE_MEMORY_BYTES, Settings
 from service.video import errors as video_errors
 
 PAGE = Path(__file__).resolve().parents[1] / "service" / "README.md"
-assert video_errors.VideoError in ReelserveError.__subclasses__()  # its branch of the tree is there once it is imported
+# Branches of the tree are there once they are imported.
+assert {video_errors.VideoError, job_errors.JobError} <= set(ReelserveError.__subclasses__())
 
 # Defaults that are another on another machine.
 DEPENDS_ON_THE_MACHINE = {
@@ -28,6 +30,8 @@ DEPENDS_ON_THE_MACHINE = {
     "max_clips_decoding": "cores",
     "feature_cache_bytes": "memory ÷ 20, at most 256 MiB",
     "max_decode_memory_bytes": "1024 MiB, at most memory ÷ 2",
+    "jobs_dir": "`reelserve` in `$XDG_STATE_HOME` (`~/.local/state`)",
+    "max_job_items_in_progress": "as `max_clips_in_progress`",
 }
 
 REMEDIES = {
@@ -43,7 +47,7 @@ REMEDIES = {
     "upload_timeout": "send faster, or raise the setting",
     "too_large": "send a smaller file, or raise the setting",
     "too_long": "cut it, give `end_seconds`, or raise the setting",
-    "too_long_for_online": "allow more with `X-Request-Timeout`, or give `end_seconds`; `/v1/jobs` is still to come",
+    "too_long_for_online": "allow more with `X-Request-Timeout`, give `end_seconds`, or send it to `/v1/jobs`",
     "too_many_pixels": "scale it down, or raise the setting",
     "too_many_frames": "cut it, or raise the setting; a model that must have a clip whole: give a `window`",
     "unsupported_media_type": "`multipart/form-data`, `video/*` or `application/octet-stream`",
@@ -67,6 +71,15 @@ REMEDIES = {
     "spool_full": "again after `Retry-After`, or raise the setting",
     "deadline_exceeded": "again later, or allow more with `X-Request-Timeout`",
     "disk_full": "free space, or set `spool_dir` to a larger disk",
+    "bad_job": "the detail names what is wrong",
+    "bad_input": "the detail names the input, and a manifest's line",
+    "uri_not_allowed": "`job_uri_prefixes`, `job_webhook_prefixes`, or `batch --allow` name what is",
+    "unknown_job": "`/v1/jobs` lists them; finished ones go after `job_retention_seconds`",
+    "too_many_items": "send several jobs, or raise the setting",
+    "idempotency_mismatch": "a key for each request",
+    "fetch_failed": "the detail has the reason; it was tried four times",
+    "gave_up": "look for what kills replicas: the kernel's out-of-memory killer, a driver",
+    "jobs_unavailable": "the detail has the reason; predictions are answered all the same",
 }
 
 
@@ -103,7 +116,7 @@ def errors_table() -> list[str]:
     """A row a code, by status."""
     rows = [
         f"| {error.status} | `{error.code}` | {_when(error)} | {REMEDIES[error.code]} |"
-        for error in sorted(error_classes(), key=lambda error: error.status)
+        for error in sorted(error_classes(), key=lambda error: (error.status, error.code))
     ]
     return ["| status | code | when | what to do |", "|---|---|---|---|", *rows]
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import AsyncIterator
 
 from fastapi import Request
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
+from service.api.form import FORM_BYTES, Form, Write
 from service.errors import EmptyFile, MalformedUpload, NoFile, UnsupportedUpload, UploadTimeout
 from service.settings import Settings
 from service.spool import SpoolFile
@@ -25,8 +25,6 @@ _MAX_PARTS = 32
 # the turn is given back: a slow client is in nobody's way.
 _TURNS = asyncio.Semaphore(2)
 _TURN_SECONDS = 0.005
-# What may surround the file in a form: boundaries, headers, other fields.
-_FORM_BYTES = 64 * 1024
 
 
 class Body:
@@ -93,13 +91,15 @@ async def receive_video(request: Request, file: SpoolFile, settings: Settings) -
     if content_type == b"multipart/form-data":
         if not options.get(b"boundary"):
             raise MalformedUpload("multipart/form-data without a boundary; let your HTTP library set Content-Type")
-        form = _Form(options[b"boundary"], file)
-        file.reserve(_announced(request) - _FORM_BYTES)
+        video = _OneVideo(file)
+        form = Form(options[b"boundary"], video.take, _MAX_PARTS)
+        file.reserve(announced(request) - FORM_BYTES)
         async for piece in pieces:
             await asyncio.to_thread(form.feed, piece)
         form.finish()
+        video.check()
     elif content_type.startswith(b"video/") or content_type == b"application/octet-stream":
-        file.reserve(_announced(request))
+        file.reserve(announced(request))
         async for piece in pieces:
             await asyncio.to_thread(file.write, piece)
     elif not content_type and has_no_body(request.scope):
@@ -121,100 +121,35 @@ def has_no_body(scope: Scope) -> bool:
     return headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
 
 
-def _announced(request: Request) -> int:
+def announced(request: Request) -> int:
     """Bytes of the body by Content-Length; 0 where it says nothing."""
     length = request.headers.get("content-length", "")
     return int(length) if length.isdecimal() else 0
 
 
-class _Form:
-    """A streaming multipart form of which only the file in the field `video` is kept."""
+class _OneVideo:
+    """Of a form, the file in the field `video`, into a file of the spool."""
 
-    def __init__(self, boundary: bytes, file: SpoolFile) -> None:
+    def __init__(self, file: SpoolFile) -> None:
         self._file = file
-        self._header_name = bytearray()
-        self._header_value = bytearray()
-        self._headers: dict[bytes, bytes] = {}
         self._names: list[str] = []
-        self._keeping = False
         self._found = False
-        self._closed = False
-        self._other_bytes = 0
-        try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._part_begin,
-                    "on_header_field": lambda data, start, end: self._header(self._header_name, data[start:end]),
-                    "on_header_value": lambda data, start, end: self._header(self._header_value, data[start:end]),
-                    "on_header_end": self._header_end,
-                    "on_headers_finished": self._headers_finished,
-                    "on_part_data": self._part_data,
-                    "on_end": self._end,
-                },
-            )
-        except FormParserError as error:
-            raise MalformedUpload(f"the multipart boundary is refused: {error}") from error
 
-    def feed(self, data: bytearray) -> None:
-        """The next bytes of the body; blocks on the disk."""
-        if self._closed:  # an epilogue is allowed, and means nothing
-            self._count_other(len(data))
-            return
-        try:
-            self._parser.write(bytes(data))
-        except FormParserError as error:
-            raise MalformedUpload(f"the multipart body breaks RFC 7578: {error}") from error
-
-    def finish(self) -> None:
-        """After the last byte. Raises NoFile, MalformedUpload."""
-        if not self._closed:
-            raise MalformedUpload("the multipart body ends before its last boundary; the upload was cut off")
-        if not self._found:
-            named = f"; the form has {', '.join(self._names)}" if self._names else ""
-            raise NoFile(f"no file in the field {FIELD!r}{named}; send it as: curl -F {FIELD}=@clip.mp4 URL")
-
-    def _part_begin(self) -> None:
-        self._headers.clear()
-        self._keeping = False
-        if len(self._names) == _MAX_PARTS:
-            raise MalformedUpload(f"the form has more than {_MAX_PARTS} parts; send the field {FIELD!r} alone")
-
-    def _header(self, into: bytearray, data: bytes) -> None:
-        self._count_other(len(data))
-        into += data
-
-    def _count_other(self, num_bytes: int) -> None:
-        """What is not the video is bounded too: it is read and thrown away."""
-        self._other_bytes += num_bytes
-        if self._other_bytes > _FORM_BYTES:
-            raise MalformedUpload(
-                f"beside the field {FIELD!r} the form has more than {_FORM_BYTES} bytes; send that field alone"
-            )
-
-    def _header_end(self) -> None:
-        self._headers[bytes(self._header_name).lower()] = bytes(self._header_value)
-        self._header_name.clear()
-        self._header_value.clear()
-
-    def _headers_finished(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition"))
-        name = options.get(b"name", b"").decode("utf-8", "replace")
+    def take(self, name: str, file_name: str | None) -> Write | None:
+        """As `Form` asks. Raises NoFile, MalformedUpload."""
         self._names.append(name)
         if name != FIELD:
-            return
-        if b"filename" not in options:
+            return None
+        if file_name is None:
             # A text that names an address is never fetched.
             raise NoFile(f"the field {FIELD!r} holds text, not a file; send the bytes: curl -F {FIELD}=@clip.mp4 URL")
         if self._found:
             raise MalformedUpload(f"the form has more than one file in the field {FIELD!r}; send one a request")
-        self._found = self._keeping = True
+        self._found = True
+        return self._file.write
 
-    def _part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._keeping:
-            self._file.write(memoryview(data)[start:end])
-        else:
-            self._count_other(end - start)
-
-    def _end(self) -> None:
-        self._closed = True
+    def check(self) -> None:
+        """After the last part. Raises NoFile."""
+        if not self._found:
+            named = f"; the form has {', '.join(self._names)}" if self._names else ""
+            raise NoFile(f"no file in the field {FIELD!r}{named}; send it as: curl -F {FIELD}=@clip.mp4 URL")

@@ -8,8 +8,9 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
-from service.api import health, models, predict, probe, problems
+from service.api import health, jobs, models, predict, probe, problems
 from service.api.context import RequestContext
+from service.jobs.service import Jobs
 from service.serving import Serving
 from service.settings import Settings
 from service.spool import Spool
@@ -28,9 +29,10 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.serving = Serving(settings)
     app.state.spool = Spool(settings.spool_dir, settings.spool_quota_bytes, settings.max_upload_bytes)
+    app.state.jobs = Jobs(settings, app.state.serving, app.state.spool, jobs.webhook_body)
     app.add_middleware(RequestContext)
     problems.install(app)
-    for resource in (predict, probe, models, health):
+    for resource in (predict, jobs, probe, models, health):
         app.include_router(resource.router)
 
     described = app.openapi

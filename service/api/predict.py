@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from service.answers import AnswerOptions, spec_with
+from service.answers import spec_with
 from service.api.examples import example
 from service.api.problems import PROBLEM_RESPONSES, request_id_of
+from service.api.query import AnswerQuery
 from service.api.upload import REQUEST_BODY, received
 from service.engine.shared import LoadedModel
 from service.errors import BadParameter
@@ -31,49 +32,21 @@ _OWN_STAGES = frozenset({"head", "post"})
 _WHOLE = frozenset({"upload", "total"})
 
 
-class PredictQuery(BaseModel):
-    """Query of a prediction; an unknown name is refused, as it is a typing error more often than not."""
-
-    model_config = ConfigDict(extra="forbid")
+class PredictQuery(AnswerQuery):
+    """Query of a prediction."""
 
     model: str | None = Field(
         default=None,
         description="Model name; without it the default one. Several, `a,b`, are answered as `results`, one each.",
     )
-    top_k: int = Field(default=5, ge=1, le=1000, description="How many labels to return.")
     start_seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False, description="Skip what is before.")
     end_seconds: float | None = Field(default=None, gt=0.0, allow_inf_nan=False, description="Skip what is after.")
-    window: int | None = Field(default=None, ge=1, description="Sampled frames of a window; without it the model's.")
-    stride: int | None = Field(
-        default=None, ge=1, description="Sampled frames from one window to the next; without it the model's."
-    )
-    min_score: float | None = Field(
-        default=None, allow_inf_nan=False, description="Leave out segments with a lower score."
-    )
-    min_segment_seconds: float = Field(
-        default=0.0, ge=0.0, allow_inf_nan=False, description="Merge shorter segments into a neighbour."
-    )
-    smoothing: int = Field(
-        default=1, ge=1, le=1001, description="Mean over so many cells of the timeline, an odd number; 1: none."
-    )
-    strict: bool = Field(default=False, description="Refuse a damaged video (422 corrupt_video) instead of warning.")
 
     @model_validator(mode="after")
     def _in_order(self) -> PredictQuery:
         if self.end_seconds is not None and self.end_seconds <= self.start_seconds:
             raise ValueError(f"end_seconds {self.end_seconds:g} must be after start_seconds {self.start_seconds:g}")
         return self
-
-    def options(self) -> AnswerOptions:
-        """What is wanted of the answer. Raises BadParameter."""
-        return AnswerOptions(
-            top_k=self.top_k,
-            window_frames=self.window,
-            stride_frames=self.stride,
-            min_score=self.min_score,
-            min_segment_seconds=self.min_segment_seconds,
-            smoothing_cells=self.smoothing,
-        )
 
 
 RequestTimeout = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -33,26 +34,42 @@ class Problem(BaseModel):
     limit: Any = None
 
 
-PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": text,
-        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema(), **example(f"problem {status}")}},
+def _responses(codes: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI, by status."""
+    schema = Problem.model_json_schema()
+    return {
+        status: {"description": text, "content": {MEDIA_TYPE: {"schema": schema, **example(f"problem {status}")}}}
+        for status, text in codes.items()
     }
-    for status, text in {
-        400: "no_file, empty_file, malformed_upload, bad_parameter",
-        404: "unknown_model, model_refused",
-        408: "upload_timeout",
-        413: "too_large, too_long, too_many_pixels, too_many_frames; too_long_for_online: send it to /v1/jobs",
-        415: "unsupported_media_type, codec_not_supported",
-        422: "bad_video, not_a_video, no_video_stream, no_decodable_frame, corrupt_video, size_changed, too_short, "
-        "decode_timeout, decode_memory, decoder_crashed",
-        429: "busy: what waits would make it late; try again after Retry-After seconds",
-        500: "engine_failed, bad_bundle, internal",
-        503: "not_ready, overloaded, spool_full, decoder_lost, engine_lost",
-        504: "deadline_exceeded: late by X-Request-Timeout; what needs longer belongs to /v1/jobs",
-        507: "disk_full",
-    }.items()
-}
+
+
+PROBLEM_RESPONSES = _responses({
+    400: "no_file, empty_file, malformed_upload, bad_parameter",
+    404: "unknown_model, model_refused",
+    408: "upload_timeout",
+    413: "too_large, too_long, too_many_pixels, too_many_frames; too_long_for_online: send it to /v1/jobs",
+    415: "unsupported_media_type, codec_not_supported",
+    422: "bad_video, not_a_video, no_video_stream, no_decodable_frame, corrupt_video, size_changed, too_short, "
+    "decode_timeout, decode_memory, decoder_crashed",
+    429: "busy: what waits would make it late; try again after Retry-After seconds",
+    500: "engine_failed, bad_bundle, internal",
+    503: "not_ready, overloaded, spool_full, decoder_lost, engine_lost",
+    504: "deadline_exceeded: late by X-Request-Timeout; what needs longer belongs to /v1/jobs",
+    507: "disk_full",
+})  # fmt: skip
+# Of a job as a whole; what is wrong with an item stands in its row.
+JOB_PROBLEM_RESPONSES = _responses({
+    400: "bad_job, bad_input, bad_parameter, malformed_upload",
+    403: "uri_not_allowed",
+    404: "unknown_job, unknown_model, model_refused",
+    408: "upload_timeout",
+    413: "too_large, too_many_items",
+    415: "unsupported_media_type",
+    422: "idempotency_mismatch",
+    500: "internal",
+    503: "jobs_unavailable, not_ready, spool_full",
+    507: "disk_full",
+})  # fmt: skip
 
 
 def install(app: FastAPI) -> None:

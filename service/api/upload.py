@@ -78,7 +78,7 @@ async def received(
     """
     with _in_flight.entered(settings.max_requests_in_flight, backlog_seconds):
         admit()
-        async with _spooled(spool) as file:
+        async with spooled(spool) as file:
             started = time.perf_counter()
             try:
                 body = await receive_video(request, file, settings)
@@ -89,7 +89,7 @@ async def received(
 
 
 @contextlib.asynccontextmanager
-async def _spooled(spool: Spool) -> AsyncIterator[SpoolFile]:
+async def spooled(spool: Spool) -> AsyncIterator[SpoolFile]:
     """A file of the spool. A disk that is busy held the event loop up for 200 ms when it was made and deleted there."""
     opening = asyncio.get_running_loop().run_in_executor(None, spool.open)
     try:

@@ -66,7 +66,8 @@ class FrameBatcher:
     ) -> None:
         self._are_cores = encoders[0].runtime not in GPU_RUNTIMES
         self.sizes = sizes
-        self._feature_size = encoders[0].feature_size
+        self.feature_size = encoders[0].feature_size
+        self.frame_shape = encoders[0].buffer.shape[1:]
         self._lost = lost
         self._long_frames = sizes.within(_LONG_BATCH_SECONDS)
         self._fair = Fair(unit=1.0, base=SHORT_FRAMES)
@@ -109,7 +110,7 @@ class FrameBatcher:
             thread.join()
 
     def _submit(self, lease: Lease, frames: Frames, copied: Callable[[], None]) -> Future[Encoded]:
-        chunk = Chunk(lease, frames, np.empty((len(frames), self._feature_size), np.float32), copied)
+        chunk = Chunk(lease, frames, np.empty((len(frames), self.feature_size), np.float32), copied)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the frame batcher is closed")

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from service.errors import ReelserveError
+from service.give_way import NICE, give_way
 from service.video.confine import (
     FfmpegLog,
     Memory,
@@ -59,6 +60,8 @@ def run(channel: socket.socket, segments: list[int], request: DecodeRequest) -> 
     """
     log = FfmpegLog()
     memory = confine(request.limits)
+    if request.nice > NICE:
+        give_way(request.nice)
     try:
         for number in range(1, _MAX_VIDEOS + 1):
             may_go_on = number < _MAX_VIDEOS and request.task == "clip"

@@ -100,7 +100,7 @@ class OpenVideo:
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
         if self._channel and self._reusable and exc is None:
-            self._pool.keep(self._channel)
+            self._pool.keep(self._channel, self._request.nice)
         elif self._channel:
             self._channel.close()
         self._segments.close()

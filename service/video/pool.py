@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 from service.fairness import Priority
+from service.give_way import JOB_NICE, NICE
 from service.video.container import Container
 from service.video.credits import Credits
 from service.video.facts import ProbeFacts
@@ -31,7 +32,8 @@ class DecodePool:
         self._header_credits = Credits(num_credits)
         self.limits = limits or DecodeLimits()
         self.zygote = ZygoteClient()
-        self._idle: list[socket.socket] = []  # channels to processes that wait for a video
+        # Channels to processes that wait for a video, by their nice value.
+        self._idle: dict[int, list[socket.socket]] = {NICE: [], JOB_NICE: []}
         self._max_idle = num_credits if max_idle is None else max_idle
 
     def __enter__(self) -> DecodePool:
@@ -56,6 +58,7 @@ class DecodePool:
         request = DecodeRequest(
             task="clip", path=path.absolute(), limits=self.limits, spec=spec, start_seconds=start_seconds,
             end_seconds=end_seconds, strict=strict, chunk_frames=CHUNK_FRAMES,
+            nice=JOB_NICE if priority is Priority.JOB else NICE,
         )  # fmt: skip
         return OpenVideo(self, request, check, priority)
 
@@ -81,7 +84,7 @@ class DecodePool:
         """A process that waits for a video has this one now; the channel to it, or None where there is none."""
         while True:
             try:
-                channel = self._idle.pop()
+                channel = self._idle[request.nice].pop()
             except IndexError:
                 return None
             try:
@@ -91,17 +94,18 @@ class DecodePool:
             else:
                 return channel
 
-    def keep(self, channel: socket.socket) -> None:
+    def keep(self, channel: socket.socket, nice: int) -> None:
         """Its process takes another video."""
-        if len(self._idle) < self._max_idle:
-            self._idle.append(channel)
+        if len(self._idle[nice]) < self._max_idle:
+            self._idle[nice].append(channel)
         else:
             channel.close()
 
     def end_idle(self) -> None:
         """End the processes that wait for a video."""
-        while self._idle:
-            self._idle.pop().close()
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
 
     def close(self) -> None:
         """End the zygote and all decoders."""

@@ -13,6 +13,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from service.errors import ReelserveError
+from service.give_way import NICE
 from service.video.container import Container
 from service.video.decode import DecodeReport
 from service.video.facts import ProbeFacts
@@ -44,7 +45,8 @@ class Message(BaseModel):
 class DecodeRequest(Message):
     """One video for a new decode process. `clip` gives frames by the spec, `probe` facts.
 
-    chunk_frames: frames of one shared segment. full: the probe walks the whole video.
+    chunk_frames: frames of one shared segment. full: the probe walks the whole video. nice: of its process, which
+    takes videos of this value only.
     """
 
     task: Literal["clip", "probe"]
@@ -56,6 +58,7 @@ class DecodeRequest(Message):
     strict: bool = False
     chunk_frames: int = 1
     full: bool = False
+    nice: int = NICE
 
 
 class Go(Message):

@@ -14,6 +14,8 @@ film* [--films N] [--film-seconds S] [--seconds S] [--rounds N]
 overlap* [--pairs N] [--video-seconds S]
 mixes* [--mixes N] [--clips N]
 soak* [--minutes M]
+batch* [--rounds N] [--limit-seconds S] [--kills N] [--kill-clips N]
+jobs* [--seconds S] [--rounds N] [--items N]
 sweep [--runtime NAME] [--precisions fp32,...] [--sizes N,...] [--executors N]
 agreement CHECKPOINT MANIFEST SPLIT
 export-speed [CHECKPOINT] [--rounds N] [--seconds S] [--batch-frames N] [--out FILE]
@@ -27,7 +29,7 @@ from importlib import import_module
 
 from tests.bench import decode, decode_memory, decode_scaling, upload
 
-STANDARD = ("throughput", "latency", "overload", "film", "overlap", "mixes", "soak")
+STANDARD = ("throughput", "latency", "overload", "film", "overlap", "mixes", "batch", "jobs", "soak")
 
 
 def run_all(flags: list[str]) -> None:
@@ -60,7 +62,7 @@ def main(arguments: list[str]) -> None:
             decode_scaling.main(flags)
         case ["decode-memory", *flags]:
             decode_memory.main(flags)
-        case [("overload" | "film" | "overlap" | "mixes" | "soak" | "sweep") as name, *flags]:
+        case [("overload" | "film" | "overlap" | "mixes" | "soak" | "sweep" | "batch" | "jobs") as name, *flags]:
             import_module(f"tests.bench.{name}").main(flags)
         case ["agreement", checkpoint, manifest, split]:
             from tests.bench import agreement  # torch: only where it is wanted

@@ -9,37 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import statistics
 import tempfile
-import time
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.bench.beside import Beside, Phase, frames_used, latency_of
 from tests.bench.cuts import film, two_seconds
-from tests.bench.load import Answer, Clip, Target, closed_loop, open_loop, send
+from tests.bench.load import Answer, Clip, Target, send
 from tests.bench.report import finish, parser
-from tests.bench.summary import Quantiles, only_ok, outcomes, rate
-from tests.bench.tree import MemoryTrace, MemoryUse
+from tests.bench.summary import outcomes
 from tests.bench.upload import MEGABYTE
 from tests.server import Server, serve, wait_until
 
-ENCODED = "reelserve_encode_batch_frames_sum"
-_CONCURRENCY = 16
 _NUM_CLIPS = 24
 _UNDER_WAY_FRAMES = 64  # encoded of the film before a phase begins
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One open loop of clips. film_share: of the frames encoded meanwhile, those that were no clip's."""
-
-    latency: Quantiles
-    frames: int
-    film_share: float
-    memory: MemoryUse
 
 
 @dataclass(frozen=True)
@@ -122,27 +108,25 @@ class _Bench:
 
     def __init__(self, server: Server, clips: list[Clip], long: Clip, options: Namespace) -> None:
         self.server = server
-        self.clips = clips
         self.film = long
         self.options = options
-        self.target = Target("reelserve", server.url)
-        self.film_target = replace(self.target, headers={"X-Request-Timeout": "3600"}, timeout_seconds=3600.0)
+        target = Target("reelserve", server.url)
+        self.beside = Beside(server, target, clips)
+        self.film_target = replace(target, headers={"X-Request-Timeout": "3600"}, timeout_seconds=3600.0)
 
     async def run(self) -> FilmResult:
         """Capacity, then the phases."""
         seconds, seed = self.options.seconds, self.options.seed
-        started = time.perf_counter()
-        peak = await closed_loop(self.target, self.clips, concurrency=_CONCURRENCY, seconds=seconds, seed=seed)
-        capacity = rate(only_ok(peak, "capacity"), started + seconds / 6, started + seconds)
+        capacity = await self.beside.capacity(seconds, seed)
         arrivals = self.options.share * capacity
         all_without, all_beside, without, beside = [], [], [], []
         answers: list[FilmAnswer] = []
         for number in range(self.options.rounds):
-            shots, phase = await self._phase(arrivals, number)
+            shots, phase = await self.beside.phase(arrivals, self.options.seconds, self.options.seed + number)
             all_without += shots
             without.append(phase)
             films = await self._start_films()
-            shots, phase = await self._phase(arrivals, number)
+            shots, phase = await self.beside.phase(arrivals, self.options.seconds, self.options.seed + number)
             all_beside += shots
             beside.append(phase)
             if any(task.done() for task in films):
@@ -151,7 +135,7 @@ class _Bench:
                 await self._leave(films)
             else:
                 answers = [_film_answer(answer) for answer in await asyncio.gather(*films)]
-        apart, together = (_latency(shots) for shots in (all_without, all_beside))
+        apart, together = (latency_of(shots) for shots in (all_without, all_beside))
         ratios = [b.latency.p99_ms / w.latency.p99_ms for w, b in zip(without, beside, strict=True)]
         return FilmResult(
             films=self.options.films,
@@ -169,21 +153,11 @@ class _Bench:
             answers=tuple(answers),
         )
 
-    async def _phase(self, arrivals: float, number: int) -> tuple[list[Answer], Phase]:
-        """The same arrivals with and without: seeded by the round's number."""
-        seconds, seed = self.options.seconds, self.options.seed + number
-        with MemoryTrace(self.server.pid) as memory:
-            before = await self._encoded()
-            shots = await open_loop(self.target, self.clips, rate=arrivals, seconds=seconds, seed=seed)
-            frames = await self._encoded() - before
-        of_clips = sum(_frames_used(shot) for shot in only_ok(shots, "clips"))
-        return shots, Phase(_latency(shots), frames, round(1.0 - of_clips / max(frames, 1), 4), memory.use())
-
     async def _start_films(self) -> list[asyncio.Task[Answer]]:
         """Upload them, and come back when their frames are being encoded."""
-        before = await self._encoded()
+        before = await self.beside.encoded()
         films = [asyncio.create_task(send(self.film_target, self.film)) for _ in range(self.options.films)]
-        while await self._encoded() < before + _UNDER_WAY_FRAMES:
+        while await self.beside.encoded() < before + _UNDER_WAY_FRAMES:
             for task in films:
                 if task.done():
                     raise RuntimeError(f"a film ended before it was under way: {_film_answer(task.result())}")
@@ -199,19 +173,8 @@ class _Bench:
                 await task
         await asyncio.to_thread(wait_until, lambda: not self.server.spooled_bytes(), "the films' spool files to go")
 
-    async def _encoded(self) -> int:
-        return int((await asyncio.to_thread(self.server.samples))[ENCODED])
-
-
-def _latency(shots: Sequence[Answer]) -> Quantiles:
-    return Quantiles.of(shot.latency_seconds for shot in shots)
-
-
-def _frames_used(answer: Answer) -> int:
-    return int(json.loads(answer.body)["receipt"]["frames_used"])
-
 
 def _film_answer(answer: Answer) -> FilmAnswer:
     good = answer.status == 200
     problem = "" if good else answer.lost or answer.body.decode()[:200]
-    return FilmAnswer(answer.status, round(answer.seconds, 2), _frames_used(answer) if good else 0, problem)
+    return FilmAnswer(answer.status, round(answer.seconds, 2), frames_used(answer) if good else 0, problem)

@@ -142,7 +142,7 @@ def main(arguments: list[str]) -> None:
     flags.add_argument("--request-timeout", type=float, help="X-Request-Timeout of the overload's requests, seconds")
     options = flags.parse_args(arguments)
     if options.quick:
-        options.seconds = 4.0
+        options.seconds = 2.0
     results = []
     with tempfile.TemporaryDirectory() as folder:
         clips = two_seconds(Path(folder) / "clips", options.data, options.seed, _NUM_CLIPS)

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ import httpx
 import psutil
 
 from tests.bench.load import Answer, Clip, Target
+from tests.ports import free_port
 from tests.server import DEADLINE_SECONDS, ROOT, environment, serve, wait_until
 
 # The generator repeats clips: a cache of features would answer without the work that is measured.
@@ -160,8 +160,7 @@ def running(name: str, folder: Path) -> Iterator[Side]:
         return
     peer_name, _, engine = name.partition("-")
     peer = PEERS[peer_name]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     log = folder / "server.log"
     with log.open("wb") as out:
         process = subprocess.Popen(

@@ -117,7 +117,7 @@ def main(arguments: list[str]) -> None:
     flags.add_argument("--idle-seconds", type=float, default=10.0, help="before what is held is counted")
     options = flags.parse_args(arguments)
     if options.quick:
-        options.minutes, options.idle_seconds = 0.1, 1.0
+        options.minutes, options.idle_seconds = 0.05, 1.0
     settings = {"max_upload_bytes": _MAX_UPLOAD_BYTES, "feature_cache_bytes": _CACHE_BYTES}
     with tempfile.TemporaryDirectory() as name, serve(folder := Path(name), "/readyz", **settings) as server:
         crowd = Crowd(Target("reelserve", server.url), folder / "clips", options.data, options.seed)

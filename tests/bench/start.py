@@ -46,6 +46,7 @@ def start_and_predict(folder: Path) -> float:
         **os.environ,
         "BENTOML_HOME": str(folder / "bentoml"),
         "REELSERVE_SPOOL_DIR": str(folder / "spool"),
+        "REELSERVE_JOBS_DIR": str(folder / "jobs"),
         "UV_CACHE_DIR": str(folder / "uv"),  # a fresh machine has no cache
         "PIP_NO_CACHE_DIR": "1",
     }

@@ -42,6 +42,7 @@ def environment(home: Path) -> dict[str, str]:
         "BENTOML_HOME": str(home),
         "BENTOML_DO_NOT_TRACK": "True",
         "REELSERVE_SPOOL_DIR": str(home / "spool"),
+        "REELSERVE_JOBS_DIR": str(home / "jobs"),
     }
 
 

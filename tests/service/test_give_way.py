@@ -6,11 +6,15 @@ import os
 import sys
 import threading
 
+import psutil
 import pytest
 
-from service.give_way import give_way
+from service.fairness import Priority
+from service.give_way import JOB_NICE, NICE, give_way
 from service.video.limits import DecodeLimits
 from service.video.pool import DecodePool
+from service.video.spec import ClipSpec
+from tests.drawn import Drawn
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a nice value for each thread")
 
@@ -37,3 +41,19 @@ def test_the_decoders_give_way() -> None:
     with DecodePool(1, DecodeLimits()) as pool:
         assert pool.zygote.pid is not None
         assert _nice(pool.zygote.pid) >= 5
+
+
+def test_decoders_of_jobs_give_way_to_all_others(long_clip: Drawn) -> None:
+    spec = ClipSpec(sample_fps=8, frame_height=64, frame_width=64)
+    with DecodePool(2, DecodeLimits()) as pool:
+        zygote = psutil.Process(pool.zygote.pid)
+        for _ in range(2):  # the second time by those that are there already
+            with (
+                pool.open(long_clip.path, spec, priority=Priority.JOB) as job,
+                pool.open(long_clip.path, spec) as clip,
+            ):
+                assert sorted(_nice(decoder.pid) for decoder in zygote.children()) == [NICE, JOB_NICE]
+                for opened in (job, clip):
+                    for chunk in opened.chunks():
+                        chunk.release()
+        assert JOB_NICE == 19

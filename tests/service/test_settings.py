@@ -133,6 +133,7 @@ def test_a_number_has_its_unit_in_its_name(name: str) -> None:
         "pixels",
         "seconds",
         "threads",
+        "items",
         "one_in",
         "in_flight",
         "in_progress",

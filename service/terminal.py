@@ -1,0 +1,40 @@
+"""What all commands say, and where: results on stdout, the rest on stderr, and settings that are wrong in words."""
+
+from __future__ import annotations
+
+import tomllib
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from service.errors import ReelserveError
+from service.settings import Settings
+
+out = Console()
+err = Console(stderr=True)
+
+
+def complain(error: ReelserveError) -> None:
+    """One line: what is wrong, and the remedy."""
+    err.print(f"[red]{error.code}[/]: {error.detail}", soft_wrap=True)
+
+
+def read_settings(cli_args: list[str] | None = None) -> Settings:
+    """Settings, or a readable line for each that is wrong and exit code 2."""
+    try:
+        if cli_args is None:
+            return Settings()
+        return Settings(
+            _cli_parse_args=cli_args,
+            _cli_prog_name="python -m service serve",
+            _cli_kebab_case=True,
+        )
+    except (FileNotFoundError, tomllib.TOMLDecodeError) as error:
+        err.print(f"[red]settings[/]: {error}", soft_wrap=True)
+        raise typer.Exit(2) from error
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(map(str, problem["loc"]))
+            err.print(f"[red]setting {name}[/]: {problem['msg']} (got {problem['input']!r})", soft_wrap=True)
+        raise typer.Exit(2) from error

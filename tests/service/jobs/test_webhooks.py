@@ -1,0 +1,110 @@
+"""Webhooks against a real receiver: signed, told once, asked again when it fails, and only who is allowed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Iterator
+
+import pytest
+
+from service.jobs import webhooks
+from service.jobs.allowed import check_allowed, prefixes_of
+from service.jobs.database import open_database
+from service.jobs.items import Row
+from service.jobs.job import new_id
+from service.jobs.store import JobStore
+from service.jobs.webhooks import Webhooks, key_of, signature
+from tests.receiver import Receiver, receiving
+from tests.service.jobs.test_store import SHA, items, new
+
+SECRET = "a secret of the tests"  # noqa: S105
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[JobStore]:
+    engine = open_database(database_url)
+    yield JobStore(engine, owner="one", place="here")
+    engine.dispose()
+
+
+def finished(store: JobStore, url: str) -> str:
+    job_id = store.create(new_id(), new(webhook_url=url), items(1))
+    for claim in store.claim(1, [SHA]):
+        store.record(claim, Row(id=claim.item.id, uri=claim.item.uri, status="ok"))
+    assert store.finish() == [job_id]
+    return job_id
+
+
+def sender(store: JobStore, *prefixes: str) -> Webhooks:
+    allowed = prefixes_of(",".join(prefixes))
+    return Webhooks(store, SECRET, lambda url: check_allowed(url, allowed, "a setting"), lambda job: f'"{job.id}"')
+
+
+def test_the_receiver_can_check_who_sends(store: JobStore, receiver: Receiver) -> None:
+    job_id = finished(store, receiver.url + "hook")
+    sender(store, receiver.url).send_due()
+    [(headers, body)] = receiver.heard
+    assert body == f'"{job_id}"'.encode()
+    assert headers["webhook-id"] == job_id
+    signed = f"{job_id}.{headers['webhook-timestamp']}.".encode() + body
+    mac = hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()
+    assert headers["webhook-signature"] == "v1," + base64.b64encode(mac).decode()
+    assert store.get(job_id).webhook_delivered is not None
+    sender(store, receiver.url).send_due()
+    assert len(receiver.heard) == 1
+
+
+def test_the_signature_is_that_of_the_standard() -> None:
+    """The example of the Standard Webhooks libraries."""
+    key = key_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    body = b'{"test": 2432232314}'
+    found = signature(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
+    assert found == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_a_receiver_that_fails_is_asked_again(
+    store: JobStore, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "_FIRST_PAUSE_SECONDS", 0.0)
+    receiver.statuses = [500, 302, 200]
+    job_id = finished(store, receiver.url)
+    sender(store, receiver.url).send_due()
+    assert len(receiver.heard) == 3
+    assert [headers["webhook-id"] for headers, _ in receiver.heard] == [job_id] * 3
+    job = store.get(job_id)
+    assert (job.webhook_tries, job.webhook_due, job.webhook_error) == (3, None, None)
+
+
+def test_a_receiver_that_never_answers_is_given_up_with_its_reason(
+    store: JobStore, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "_FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(webhooks, "_TRIES", 4)
+    receiver.statuses = [503]
+    job_id = finished(store, receiver.url)
+    sender(store, receiver.url).send_due()
+    job = store.get(job_id)
+    assert (job.webhook_tries, job.webhook_due, job.webhook_delivered) == (4, None, None)
+    assert job.webhook_error is not None
+    assert "503" in job.webhook_error
+
+
+def test_who_is_not_allowed_any_more_is_not_called(store: JobStore, receiver: Receiver) -> None:
+    job_id = finished(store, receiver.url)
+    sender(store, "https://elsewhere.example/").send_due()
+    assert receiver.heard == []
+    assert "may not be called" in (store.get(job_id).webhook_error or "")
+
+
+def test_the_pause_grows() -> None:
+    assert webhooks.pause_seconds(1) == 5.0
+    assert webhooks.pause_seconds(4) == 40.0
+    assert webhooks.pause_seconds(100) == 3600.0
