@@ -80,7 +80,7 @@ def batch(
             else RayEngine(settings, model, options, allowed, address) as worker,
             open_sink(out, resume=resume, overwrite=overwrite, shard=(own.index, own.count)) as sink,
             recorded_ids(sink, listed, worker.model_sha256) as recorded,
-            _progress(len(listed), len(recorded)) as progress,
+            _progress(len(listed), len(recorded), recorded.num_at("error")) as progress,
         ):
             spool.sweep()
             items = (each.item for each in found if each.item in own and each.item.id not in recorded)
@@ -102,10 +102,10 @@ def batch(
 class _Progress:
     """A bar on a terminal, a line every ten seconds elsewhere: items, clips a second, time left, failures."""
 
-    def __init__(self, bar: Progress, total: int, num_done: int) -> None:
-        self.num_failed = 0
+    def __init__(self, bar: Progress, total: int, num_done: int, num_failed: int) -> None:
+        self.num_failed = num_failed  # of the whole output, as the exit code is
         self._bar = bar
-        self._task = bar.add_task("batch", total=total, completed=num_done, rate="-", failed=0)
+        self._task = bar.add_task("batch", total=total, completed=num_done, rate="-", failed=num_failed)
         self._total = total
         self._num_done = num_done
         self._count = 0
@@ -131,7 +131,7 @@ class _Progress:
 
 
 @contextmanager
-def _progress(total: int, num_done: int) -> Iterator[_Progress]:
+def _progress(total: int, num_done: int, num_failed: int = 0) -> Iterator[_Progress]:
     columns = (
         TextColumn("[progress.description]{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[rate]} clips/s"), TimeElapsedColumn(), TimeRemainingColumn(),
@@ -140,7 +140,7 @@ def _progress(total: int, num_done: int) -> Iterator[_Progress]:
     if num_done:
         err.print(f"{num_done} of {total} are recorded already")
     with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
-        yield _Progress(bar, total, num_done)
+        yield _Progress(bar, total, num_done, num_failed)
 
 
 @contextmanager

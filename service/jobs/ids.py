@@ -24,6 +24,11 @@ class Ids:
     def __contains__(self, item_id: str) -> bool:
         return self._database.execute("SELECT 1 FROM ids WHERE id = ?", [item_id]).fetchone() is not None
 
+    def num_at(self, place: str) -> int:
+        """How many stand there."""
+        [[count]] = self._database.execute("SELECT count(*) FROM ids WHERE place = ?", [place]).fetchall()
+        return int(count)
+
     def add(self, item_id: str, place: str) -> str | None:
         """Returns where it stands already, or None where it is new."""
         try:

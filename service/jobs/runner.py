@@ -50,7 +50,7 @@ def listed_ids(inputs: Iterable[Found], shard: Shard) -> Ids:
 
 
 def recorded_ids(sink: Sink, listed: Ids, model_sha256: str) -> Ids:
-    """Ids among `listed` that have their row. Raises BadInput where another model wrote some.
+    """Ids among `listed` that have their row, each at its status. Raises BadInput where another model wrote some.
 
     Memory does not grow with the number of rows.
     """
@@ -63,7 +63,7 @@ def recorded_ids(sink: Sink, listed: Ids, model_sha256: str) -> Ids:
                 value=row.model.sha256,
             )
         if row.id in listed:
-            ids.add(row.id, "")
+            ids.add(row.id, row.status)
     return ids
 
 
