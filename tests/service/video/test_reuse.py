@@ -47,8 +47,14 @@ def decoder_of(pool: DecodePool) -> psutil.Process:
     """The one process there is, at work or waiting: a short clip may be done when its pool's `open` returns."""
     assert pool.zygote.pid is not None
     zygote = psutil.Process(pool.zygote.pid)
-    wait_until(lambda: len(zygote.children()) == 1, "the end of other processes")
-    return zygote.children()[0]
+    found: list[psutil.Process] = []
+
+    def is_alone() -> bool:
+        found[:] = zygote.children()  # looked at once: the next look may come between one's end and another's start
+        return len(found) == 1
+
+    wait_until(is_alone, "the end of other processes")
+    return found[0]
 
 
 def pid_of(pool: DecodePool, path: Path, spec: ClipSpec = SPEC) -> int:
