@@ -6,8 +6,10 @@ export BENTOML_DO_NOT_TRACK := True
 
 SERVE := .venv-serve
 DEV := .venv
-# uv, pinned by hash like all else, installs a lock in seconds.
+# uv, pinned by hash like all else, installs a lock in seconds. Packages are compiled once: where Python may not write
+# (PYTHONDONTWRITEBYTECODE, another user's environment) each start would take twice as long.
 BOOT := .venv-boot
+SYNC := $(BOOT)/bin/uv pip sync --quiet --compile-bytecode --require-hashes --python
 # Those that benchmarks measure us against, each in .venv-bench-NAME.
 PEERS := bentoml litserve fastapi
 # Files of tests side by side: most of them wait for a process to start.
@@ -66,18 +68,18 @@ $(SERVE)/.ready: $(wildcard requirements/serve-*.txt) requirements/choose.py $(B
 	@set -e; named=$(or $(LOCK),$$(cat $(SERVE)/lock 2>/dev/null || true)); \
 	lock=$${named:-$$($(PYTHON) requirements/choose.py)}; \
 	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) $(SERVE); \
-	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python $(SERVE)/bin/python $$lock; \
+	$(SYNC) $(SERVE)/bin/python $$lock; \
 	if [ -n "$$named" ]; then echo "$$named" > $(SERVE)/lock; fi
 	@touch $@
 
 $(DEV)/.ready: requirements/dev.txt $(BOOT)/.ready
 	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) $(DEV)
-	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python $(DEV)/bin/python requirements/dev.txt
+	$(SYNC) $(DEV)/bin/python requirements/dev.txt
 	@touch $@
 
 .venv-bench-%/.ready: requirements/bench-%.txt $(BOOT)/.ready
 	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) $(@D)
-	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python $(@D)/bin/python $<
+	$(SYNC) $(@D)/bin/python $<
 	@touch $@
 
 
