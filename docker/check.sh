@@ -188,6 +188,18 @@ uploads_at_once() { # as many as $1, all of them 200
   is "$(cat "$work"/status.* | fold -w 3 | sort -u)" 200
 }
 
+a_job() { # of one uploaded clip; jobs are what takes memory for a database
+  local answer
+  answer=$(curl -sS -m 60 -F "video=@$clip" "$url/v1/jobs") || return 1
+  SECONDS=0
+  while [ $SECONDS -lt 60 ]; do
+    curl -sS -m 10 "$url/v1/jobs" | grep -q '"counts":{"ok":1}' && return 0
+    sleep 0.5
+  done
+  echo "     $answer"
+  return 1
+}
+
 health_command() { # the image's own HEALTHCHECK, as the engine would run it; options of exec first
   local test command=()
   test=$($engine image inspect "$image" --format '{{if .Config.Healthcheck}}{{json .Config.Healthcheck.Test}}{{end}}')
@@ -273,6 +285,7 @@ ok "an upload is answered with 200" is "$status" 200
 ok "the answer has predictions and the clip's receipt" is_prediction "$work/answer.json"
 ok "16 uploads at once are answered" uploads_at_once 16
 ok "nothing is left of the uploads" spool_is_empty
+ok "a job is done" a_job
 facts >"$work/facts"
 echo "     memory after uploads: anonymous $(fact anonymous) MiB, peak with file cache $(fact peak) MiB"
 ok "nothing was killed for memory" is "$(fact oom_kills)" 0

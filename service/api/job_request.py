@@ -87,7 +87,7 @@ async def received_job(request: Request, query: JobQuery, key: str | None) -> Jo
     Raises what its parts are refused for, and JobsUnavailable; nothing is left behind then.
     """
     jobs: Jobs = request.app.state.jobs
-    store = jobs.store
+    store = await asyncio.to_thread(lambda: jobs.store)
     content_type, options = parse_options_header(request.headers.get("content-type"))
     receive = _clips if content_type == b"multipart/form-data" else _manifest
     job_id = new_id()

@@ -40,7 +40,10 @@ UPLOAD = "upload:"
 
 
 class Jobs:
-    """Open it after models are loaded; a database that is not there is tried again for ever, and predictions go on."""
+    """A database that is away is tried again for ever, and predictions go on.
+
+    Who never had a job does without one: SQLite's file, and SQLAlchemy in memory, come with the first job.
+    """
 
     def __init__(self, settings: Settings, serving: Serving, spool: Spool, body: Callable[[Job], str]) -> None:
         """body: what a webhook is told of a job."""
@@ -52,7 +55,9 @@ class Jobs:
         self.max_items = settings.max_job_items
         self.uploads = settings.jobs_dir / "uploads"
         self._remote = Remote(self.uri_prefixes, spool, "the setting job_uri_prefixes")
+        self._file = settings.jobs_dir.absolute() / "jobs.sqlite"
         self._store: JobStore | None = None
+        self._opening = threading.Lock()
         self._worker: JobWorker | None = None
         self._webhooks: Webhooks | None = None
         self._reason = "the service starts"
@@ -62,16 +67,20 @@ class Jobs:
         self._telling = threading.Thread(target=self._tell, name="jobs-webhooks", daemon=True)
 
     def start(self) -> None:
-        """Open the database, or go on trying in the background; blocks for some seconds at most."""
-        self._try_to_open()
+        """Open the database where there is one, or go on trying in the background; blocks for some seconds at most."""
+        self._open(wanted=False)
         self._housekeeping.start()
         self._telling.start()
 
     @property
     def store(self) -> JobStore:
-        """Raises JobsUnavailable."""
+        """Blocks for a second where it is not open yet. Raises JobsUnavailable."""
+        if self._store is None and not self._reason:
+            self._open(wanted=True)
         if self._store is None:
-            raise JobsUnavailable(f"jobs can't be kept: {self._reason}; see jobs_dir and jobs_url")
+            raise JobsUnavailable(
+                f"jobs can't be kept: {self._reason or 'the service stops'}; see jobs_dir and jobs_url"
+            )
         return self._store
 
     def check_uri(self, uri: str) -> None:
@@ -125,7 +134,8 @@ class Jobs:
 
     def _keep_house(self) -> None:
         while self._store is None and not self._stopping.wait(_OPEN_AGAIN_SECONDS):
-            self._try_to_open()
+            if self._reason or self._file.exists():
+                self._open(wanted=False)
         while not self._stopping.wait(_EXPIRE_SECONDS):
             try:
                 self.store.expire(self._settings.job_retention_seconds)
@@ -153,24 +163,30 @@ class Jobs:
             self._told.wait(_WEBHOOK_POLL_SECONDS)
             self._told.clear()
 
-    def _try_to_open(self) -> None:
-        try:
-            self._open()
-        except (JobsUnavailable, OSError) as error:
-            self._reason = str(error)
-            log.warning("jobs can't be kept, trying again: %s", self._reason)
+    def _open(self, *, wanted: bool) -> None:
+        """wanted: there is a use for it, even if there is none yet. An error is in `_reason`."""
+        with self._opening:
+            if self._store is not None or self._stopping.is_set():
+                return
+            try:
+                self._settings.jobs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+                place = _place(self._settings.jobs_dir)
+                if wanted or self._settings.jobs_url or self._file.exists():
+                    self._open_database(place)
+                self._reason = ""
+            except (JobsUnavailable, OSError) as error:
+                self._reason = str(error)
+                log.warning("jobs can't be kept, trying again: %s", self._reason)
 
-    def _open(self) -> None:
+    def _open_database(self, place: str) -> None:
         from service.jobs.database import open_database
         from service.jobs.store import JobStore
 
         settings = self._settings
-        settings.jobs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         url = settings.jobs_url
-        file = (settings.jobs_dir / "jobs.sqlite").absolute()
-        engine = open_database(url.get_secret_value() if url else f"sqlite:///{file}")
+        engine = open_database(url.get_secret_value() if url else f"sqlite:///{self._file}")
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        store = JobStore(engine, owner=owner, place=_place(settings.jobs_dir), lease_seconds=settings.job_lease_seconds)
+        store = JobStore(engine, owner=owner, place=place, lease_seconds=settings.job_lease_seconds)
         if key := settings.job_webhook_secret:
             self._webhooks = Webhooks(store, key.get_secret_value(), self.check_webhook, self._body)
         self._worker = JobWorker(

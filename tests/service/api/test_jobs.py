@@ -217,6 +217,7 @@ def test_a_service_that_is_stopped_or_killed_goes_on_where_it_was(tmp_path: Path
     for folder in folders:
         folder.mkdir()
     with serve(folders[0], **settings, job_lease_seconds=3600) as first, first.client() as http:
+        assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["place"], "no database for who has no jobs"
         said = submitted(http, {"items": uris(clips, 40)})
         wait_until(lambda: has_done(first, 2), "the first rows")
     with serve_until_killed(folders[1], **settings, job_lease_seconds=1) as second:
