@@ -7,7 +7,7 @@ first to come is the first served: equal clips that took turns would all end las
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import count
@@ -92,6 +92,29 @@ class Fair:
 
     def _owe(self, key: object, amount: float, *, holds: bool) -> None:
         self._owed[key] = self._owed.get(key, 0.0) + amount if holds else min(self._owed.get(key, 0.0), 0.0)
+
+
+class TokenBucket:
+    """Seconds of service at a steady rate (Turner 1986), on credit: what is not used is not saved up.
+
+    rate: seconds of service in a second. depth: the largest debt in seconds of service; beyond it nothing is booked.
+    clock: seconds.
+    """
+
+    def __init__(self, rate: float, depth: float, clock: Callable[[], float]) -> None:
+        self._rate = rate
+        self._depth = depth
+        self._clock = clock
+        self._paid = clock()  # when all debt is paid off
+
+    def take(self, seconds: float) -> None:
+        """Book service."""
+        now = self._clock()
+        self._paid = min(max(self._paid, now) + seconds / self._rate, now + self._depth / self._rate)
+
+    def wait_seconds(self) -> float:
+        """How long until there is no debt; 0 without one."""
+        return max(self._paid - self._clock(), 0.0)
 
 
 def _oldest_of(priority: Priority) -> tuple[str, Priority]:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from service.answers import AnswerOptions, spec_with
 from service.engine.admission import Cost, Work
-from service.engine.batcher import Lease
 from service.engine.cache import Collector, FeatureKey
 from service.engine.chunks import Encoded, Features
 from service.engine.head_run import HeadRun, head_tick_seconds, pieces
+from service.engine.lease import Lease
 from service.engine.shadow import HALF_TOLERANCE, TOLERANCE, ShadowSample
 from service.engine.shared import LoadedModel, Shared
 from service.errors import Cancelled, DeadlineExceeded, NotReady

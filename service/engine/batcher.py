@@ -11,7 +11,6 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
@@ -20,9 +19,10 @@ import numpy as np
 from service.bundle import GPU_RUNTIMES
 from service.engine.batch_sizes import BatchSizes
 from service.engine.chunks import Batch, Chunk, Encoded, Features, Frames, Part
+from service.engine.lease import Lease
 from service.engine.sessions import DeviceLost, Encoder
 from service.errors import EngineFailed, EngineLost, ReelserveError
-from service.fairness import Account, Fair, Priority, Turn
+from service.fairness import SHARES, Account, Fair, Priority, TokenBucket, Turn
 from service.give_way import give_way
 from service.metrics import BATCH_FRAMES, BATCHES_RETRIED, ENGINE_IDLE_SECONDS, PADDED_FRAMES
 
@@ -32,37 +32,23 @@ log = logging.getLogger(__name__)
 SHORT_FRAMES = 64
 # What comes finds a batch of long or job work in its way for no longer than this.
 _LONG_BATCH_SECONDS = 0.015
+# On a core; of jobs alone.
+_JOB_BATCH_SECONDS = 0.008
+# What jobs had while nobody waited counts against them up to this, or they would starve after a quiet hour.
+_JOB_DEBT_SECONDS = 1.0
 _NO_FRAMES = np.empty((0, 0, 0, 3), np.uint8)
-
-
-class Lease:
-    """One clip's way into the batcher, as a context manager: leaving withdraws what still waits."""
-
-    def __init__(self, batcher: FrameBatcher, account: Account) -> None:
-        self.account = account
-        self.chunks: deque[Chunk] = deque()
-        self._batcher = batcher
-
-    def __enter__(self) -> Lease:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._batcher._withdraw(self)
-
-    def submit(self, frames: Frames, copied: Callable[[], None] = lambda: None) -> Future[Encoded]:
-        """Queue a chunk (N, H, W, 3), N >= 1; returns at once: whoever submits bounds how much it hands in.
-
-        `copied` is called once, from any thread, when the frames have been read and may be overwritten. The future
-        raises EngineFailed, EngineLost, or CancelledError after the lease was left.
-        """
-        return self._batcher._submit(self, frames, copied)
 
 
 class FrameBatcher:
     """One thread for each encoder. lost: called once when the device is in an error that only a new process mends."""
 
     def __init__(
-        self, encoders: Sequence[Encoder], sizes: BatchSizes, *, lost: Callable[[EngineLost], None] = lambda error: None
+        self,
+        encoders: Sequence[Encoder],
+        sizes: BatchSizes,
+        *,
+        lost: Callable[[EngineLost], None] = lambda error: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._are_cores = encoders[0].runtime not in GPU_RUNTIMES
         self.sizes = sizes
@@ -70,10 +56,14 @@ class FrameBatcher:
         self.frame_shape = encoders[0].buffer.shape[1:]
         self._lost = lost
         self._long_frames = sizes.within(_LONG_BATCH_SECONDS)
+        self._job_frames = sizes.within(_JOB_BATCH_SECONDS)
         self._fair = Fair(unit=1.0, base=SHORT_FRAMES)
         self._changed = threading.Condition()
         self._leases: dict[Account, Lease] = {}  # those that have frames waiting
         self._num_open = 0
+        self._present: set[Account] = set()  # of those that are open, those that are no job's
+        # Core-seconds of jobs while somebody waits for a short clip.
+        self._ration = TokenBucket(SHARES[Priority.JOB] * len(encoders), _JOB_DEBT_SECONDS, clock)
         self._open_since = 0.0
         self._num_idle = 0
         self._failure: EngineLost | None = None
@@ -91,14 +81,17 @@ class FrameBatcher:
             if self._num_open == 0:
                 self._open_since = time.monotonic()
             self._num_open += 1
-            return Lease(self, self._fair.account(priority))
+            lease = Lease(self, self._fair.account(priority))
+            if priority is not Priority.JOB:
+                self._present.add(lease.account)
+            return lease
 
     def waiting_frames(self) -> dict[Priority, int]:
         """Frames handed in and not yet in a batch."""
         waiting = dict.fromkeys(Priority, 0)
         with self._changed:
             for account, lease in self._leases.items():
-                waiting[account.priority] += _num_waiting(lease)
+                waiting[account.priority] += lease.num_waiting
         return waiting
 
     def close(self) -> None:
@@ -124,6 +117,8 @@ class FrameBatcher:
     def _withdraw(self, lease: Lease) -> None:
         with self._changed:
             self._num_open -= 1
+            self._present.discard(lease.account)
+            self._changed.notify_all()  # jobs may have waited for its end
             self._leases.pop(lease.account, None)
             for chunk in lease.chunks:
                 chunk.future.cancel()
@@ -133,29 +128,47 @@ class FrameBatcher:
         """What to run next; None when closed and done."""
         with self._changed:
             self._num_idle += 1
-            while not self._leases and not self._closed:
-                since = time.monotonic()
-                self._changed.wait()
-                if self._num_open:  # clips are there, and their decoding is behind
+            while not (served := self._served()) and not self._closed:
+                since, starved = time.monotonic(), not self._leases
+                self._changed.wait(None if starved else self._ration.wait_seconds())
+                if self._num_open and starved:  # clips are there, and their decoding is behind
                     ENGINE_IDLE_SECONDS.inc(time.monotonic() - max(since, self._open_since))
             idle, self._num_idle = self._num_idle, self._num_idle - 1
-            return self._fill(idle) if self._leases else None
+            return self._fill(served, idle) if served else None
 
-    def _fill(self, num_idle: int) -> Batch:
+    def _served(self) -> dict[Account, Lease]:
+        """Under the lock: of those that have frames waiting, those that the next batch may be of.
+
+        On cores jobs stay away while a short clip is open, also while its frames are yet to be decoded: a batch of
+        theirs would be in its way, and so would their frames in its batches. A tenth of the time is theirs even then.
+        """
+        if not self._are_cores or self._closed or all(map(self._is_long, self._present)):
+            return dict(self._leases)
+        of_jobs = self._ration.wait_seconds() <= 0 and any(a.priority is Priority.JOB for a in self._leases)
+        return {a: lease for a, lease in self._leases.items() if (a.priority is Priority.JOB) == of_jobs}
+
+    def _fill(self, served: dict[Account, Lease], num_idle: int) -> Batch:
         """Under the lock. Idle cores share what waits: two batches of two are done sooner than one of four."""
-        waiting = sum(map(_num_waiting, self._leases.values()))
+        waiting = sum(lease.num_waiting for lease in served.values())
         room = math.ceil(waiting / num_idle) if self._are_cores else waiting
-        if all(map(self._is_long, self._leases)):
-            room = min(room, self._long_frames)
+        if all(map(self._is_long, served)):
+            of_jobs = all(account.priority is Priority.JOB for account in served)
+            room = min(room, self._job_frames if self._are_cores and of_jobs else self._long_frames)
         size = self.sizes.best(room)
         parts: list[Part] = []
         now, at = time.perf_counter(), 0
-        while at < size and self._leases:
-            turn = self._fair.choose(self._leases)
+        while at < size and served:
+            turn = self._fair.choose(served)
             part = self._part(turn, at, size - at, now)
+            self._fair.charge(turn, part.rows, served)
+            if turn.account not in self._leases:
+                del served[turn.account]
             parts.append(part)
             at += part.rows
-        return Batch(parts, size)
+        batch = Batch(parts, size)
+        if batch.is_of_jobs:
+            self._ration.take(self.sizes.seconds[size])
+        return batch
 
     def _part(self, turn: Turn, at: int, room: int, now: float) -> Part:
         lease = self._leases[turn.account]
@@ -164,7 +177,6 @@ class FrameBatcher:
         chunk.num_taken = min(len(chunk.features), start + room)
         chunk.taken = now
         part = Part(chunk, start, chunk.num_taken, at)
-        self._fair.charge(turn, part.rows, self._leases)
         if chunk.num_taken == len(chunk.features):
             lease.chunks.popleft()
             if not lease.chunks:
@@ -177,29 +189,32 @@ class FrameBatcher:
     def _serve(self, encoder: Encoder) -> None:
         give_way()
         while batch := self._take():
-            parts = [part for part in batch.parts if self._copy(encoder, part)]
-            if not parts:
-                continue
-            num_frames = sum(part.rows for part in parts)
-            try:
-                features, seconds = self.sizes.encode(encoder, batch.size)
-            except DeviceLost as error:
-                self._lose(error)
-                self._fail(parts, self._failure)
-            except Exception as error:  # noqa: BLE001  (whatever a runtime raises must reach the clips)
-                log.warning("a batch of %d frames of %d clips failed: %s", num_frames, len(parts), error)
-                self._retry(encoder, parts)
-            else:
-                BATCH_FRAMES.observe(num_frames)
-                PADDED_FRAMES.inc(batch.size - num_frames)
-                wrong = [
-                    part for part in parts
-                    if not self._finish(part, features[part.at : part.at + part.rows], seconds * part.rows / num_frames)
-                ]  # fmt: skip
-                if wrong:
-                    log.warning("features of %d of %d clips in a batch are not finite", len(wrong), len(parts))
-                    self._retry(encoder, wrong)
-            del batch, parts  # or an idle thread would keep the features of its last batch
+            self._run(encoder, batch)
+            del batch  # or an idle thread would keep the features of its last one
+
+    def _run(self, encoder: Encoder, batch: Batch) -> None:
+        parts = [part for part in batch.parts if self._copy(encoder, part)]
+        if not parts:
+            return
+        num_frames = sum(part.rows for part in parts)
+        try:
+            features, seconds = self.sizes.encode(encoder, batch.size)
+        except DeviceLost as error:
+            self._lose(error)
+            self._fail(parts, self._failure)
+        except Exception as error:  # noqa: BLE001  (whatever a runtime raises must reach the clips)
+            log.warning("a batch of %d frames of %d clips failed: %s", num_frames, len(parts), error)
+            self._retry(encoder, parts)
+        else:
+            BATCH_FRAMES.observe(num_frames)
+            PADDED_FRAMES.inc(batch.size - num_frames)
+            wrong = [
+                part for part in parts
+                if not self._finish(part, features[part.at : part.at + part.rows], seconds * part.rows / num_frames)
+            ]  # fmt: skip
+            if wrong:
+                log.warning("features of %d of %d clips in a batch are not finite", len(wrong), len(parts))
+                self._retry(encoder, wrong)
 
     def _copy(self, encoder: Encoder, part: Part) -> bool:
         """Whether the part's frames are in the buffer; they may be of another size than the encoder's."""
@@ -283,7 +298,3 @@ class FrameBatcher:
         if first:
             log.critical("%s", self._failure.detail)
             self._lost(self._failure)
-
-
-def _num_waiting(lease: Lease) -> int:
-    return sum(len(chunk.features) - chunk.num_taken for chunk in lease.chunks)

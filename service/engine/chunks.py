@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from service.fairness import Priority
+
 if TYPE_CHECKING:
-    from service.engine.batcher import Lease
+    from service.engine.lease import Lease
 
 Frames = NDArray[np.uint8]
 Features = NDArray[np.float32]
@@ -76,3 +78,8 @@ class Batch:
     def num_frames(self) -> int:
         """Rows that hold a frame."""
         return sum(part.rows for part in self.parts)
+
+    @property
+    def is_of_jobs(self) -> bool:
+        """Whether nobody else has a frame in it."""
+        return all(part.chunk.lease.account.priority is Priority.JOB for part in self.parts)

@@ -13,6 +13,8 @@ from service.fairness import Account, Fair, Priority
 _POLL_SECONDS = 0.2
 # Of all places, those that only short clips may take: a quarter, and at least one where there are two.
 _SHORT_SHARE = 4
+# Of all places, those that jobs may take: with jobs in all places for long clips, who comes would be asked what it is.
+_JOB_SHARE = 2
 
 
 @dataclass(eq=False)
@@ -27,7 +29,11 @@ class Place:
 
     @property
     def counts_as_long(self) -> bool:
-        return self.is_long is not False or self.account.priority is Priority.JOB
+        return self.is_long is not False or self.is_of_job
+
+    @property
+    def is_of_job(self) -> bool:
+        return self.account.priority is Priority.JOB
 
 
 class Slots:
@@ -36,6 +42,7 @@ class Slots:
     def __init__(self, total: int) -> None:
         self.total = total
         self.total_long = total - (max(1, total // _SHORT_SHARE) if total > 1 else 0)
+        self.total_of_jobs = max(1, total // _JOB_SHARE)
         self._fair = Fair(unit=1.0, base=1.0)
         self._lock = threading.Lock()
         self._held: set[Place] = set()
@@ -84,7 +91,12 @@ class Slots:
         """Under the lock: fill what is free."""
         while len(self._held) < self.total:
             room_for_long = sum(place.counts_as_long for place in self._held) < self.total_long
-            fitting = [p.account for p in self._waiting.values() if room_for_long or not p.counts_as_long]
+            room_for_jobs = sum(place.is_of_job for place in self._held) < self.total_of_jobs
+            fitting = [
+                place.account
+                for place in self._waiting.values()
+                if (room_for_long or not place.counts_as_long) and (room_for_jobs or not place.is_of_job)
+            ]
             if not fitting:
                 break
             turn = self._fair.choose(fitting)

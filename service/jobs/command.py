@@ -134,8 +134,8 @@ class _Progress:
 def _progress(total: int, num_done: int, num_failed: int = 0) -> Iterator[_Progress]:
     columns = (
         TextColumn("[progress.description]{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} clips/s"), TimeElapsedColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]} failed"),
+        TextColumn("{task.fields[rate]} clips/s,"), TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(),
+        TextColumn("left, {task.fields[failed]} failed"),
     )  # fmt: skip
     if num_done:
         err.print(f"{num_done} of {total} are recorded already")

@@ -29,6 +29,8 @@ class DecodePool:
 
     def __init__(self, num_credits: int, limits: DecodeLimits | None = None, max_idle: int | None = None) -> None:
         self.credits = Credits(num_credits)
+        # At their nice value they hold a turn for long where others are at work, who must not wait for it.
+        self._job_credits = Credits(num_credits)
         self._header_credits = Credits(num_credits)
         self.limits = limits or DecodeLimits()
         self.zygote = ZygoteClient()
@@ -60,7 +62,7 @@ class DecodePool:
             end_seconds=end_seconds, strict=strict, chunk_frames=CHUNK_FRAMES,
             nice=JOB_NICE if priority is Priority.JOB else NICE,
         )  # fmt: skip
-        return OpenVideo(self, request, check, priority)
+        return OpenVideo(self, request, check, priority, self._job_credits if priority is Priority.JOB else None)
 
     def header(
         self, path: Path, *, priority: Priority = Priority.INTERACTIVE, check: Check = lambda: None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.fairness import OLDEST_SHARE, SHARES, Account, Fair, Priority
+from service.fairness import OLDEST_SHARE, SHARES, Account, Fair, Priority, TokenBucket
 
 BASE = 64.0
 
@@ -124,3 +124,22 @@ def test_nobody_starves(data: st.DataObject) -> None:
     for account in accounts:
         assert account.attained == pytest.approx(before[account] + served[account])
     assert all(served[account] for account in accounts)
+
+
+def test_a_token_bucket_gives_its_rate_and_no_more() -> None:
+    now = 100.0
+    bucket = TokenBucket(0.2, depth=1.0, clock=lambda: now)
+    assert bucket.wait_seconds() == 0.0
+    begun, served = now, 0.0
+    for _ in range(1000):
+        now += bucket.wait_seconds()
+        bucket.take(0.015)
+        served += 0.015
+    assert served / (now - begun) == pytest.approx(0.2, rel=0.01)
+    now += 3600.0
+    assert bucket.wait_seconds() == 0.0
+    bucket.take(0.1)
+    assert bucket.wait_seconds() == pytest.approx(0.5), "an hour of nothing is not saved up"
+    for _ in range(100):
+        bucket.take(1.0)
+    assert bucket.wait_seconds() == pytest.approx(5.0), "nor is an hour of everything held against it"

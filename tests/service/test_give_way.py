@@ -57,3 +57,19 @@ def test_decoders_of_jobs_give_way_to_all_others(long_clip: Drawn) -> None:
                     for chunk in opened.chunks():
                         chunk.release()
         assert JOB_NICE == 19
+
+
+def test_nobody_waits_for_a_turn_of_a_job_s_decoder(long_clip: Drawn) -> None:
+    """At its nice value it may hold one for long."""
+    spec = ClipSpec(sample_fps=8, frame_height=64, frame_width=64)
+    with (
+        DecodePool(1, DecodeLimits()) as pool,
+        pool.open(long_clip.path, spec, priority=Priority.JOB) as job,
+        job._credits.turn(job._share),
+        pool.open(long_clip.path, spec) as clip,
+    ):
+        num_frames = 0
+        for chunk in clip.chunks():
+            num_frames += len(chunk.frames)
+            chunk.release()
+        assert num_frames > 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
@@ -50,11 +50,13 @@ def assert_is_of(encoded: Encoded, start: int, count: int) -> None:
 class FakeEncoder:
     """The interface of `service.engine.sessions.Encoder` over a function; remembers the batches it was given."""
 
-    runtime: Runtime = "onnxruntime-cpu"
     precision: Precision = "fp32"
     feature_size = FEATURE_SIZE
 
-    def __init__(self, function: Function = encode, max_batch_frames: int = 4) -> None:
+    def __init__(
+        self, function: Function = encode, max_batch_frames: int = 4, runtime: Runtime = "onnxruntime-cpu"
+    ) -> None:
+        self.runtime = runtime
         self.buffer: Frames = np.zeros((max_batch_frames, 1, 1, 3), np.uint8)
         self.batches: list[list[int]] = []
         self._function = function
@@ -91,18 +93,23 @@ def batcher(*encoders: FakeEncoder, sizes: Mapping[int, float] = SIZES, **option
 
 @contextmanager
 def held(
-    function: Function = encode, sizes: Mapping[int, float] = SIZES, **options: object
+    function: Function = encode,
+    sizes: Mapping[int, float] = SIZES,
+    *,
+    runtime: Runtime = "onnxruntime-cpu",
+    **options: object,
 ) -> Iterator[tuple[FrameBatcher, FakeEncoder, Callable[[], None]]]:
     """A batcher whose one encoder is busy with frame 0 until the third value is called: what comes has to queue."""
     gate = Gate(function)
-    encoder = FakeEncoder(gate, max(sizes))
-    with batcher(encoder, sizes=sizes, **options) as made, made.lease() as first:
-        future = first.submit(numbered(0, 1))
+    encoder = FakeEncoder(gate, max(sizes), runtime)
+    with batcher(encoder, sizes=sizes, **options) as made, ExitStack() as leases:
+        future = leases.enter_context(made.lease()).submit(numbered(0, 1))
         assert gate.entered.wait(DEADLINE_SECONDS)
 
         def release() -> None:
             gate.opened.set()
             future.result(DEADLINE_SECONDS)
+            leases.close()
 
         try:
             yield made, encoder, release

@@ -24,7 +24,7 @@ from tests.real_clips import real_clip
 from tests.server import DEADLINE_SECONDS, wait_until
 from tests.service.jobs.test_command import batch, command, copies, recorded_lines, rows
 
-NUM_INPUTS = 30
+NUM_INPUTS = 90
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, clip: Drawn, long_clip: Dra
         "id,path,start_seconds,end_seconds",
         f"short,{clip.path},,", f"long,{long_clip.path},,", f"very long,{long},,", "bikes,bikes.mp4,,",
         f"trimmed,{long_clip.path},2,5", f"beyond,{long_clip.path},99,", "broken,broken.mp4,,", "absent,absent.mp4,,",
-        *(f"again {number},{clip.path},0,1.5" for number in range(22)),
+        *(f"again {number},{clip.path},0,1.5" for number in range(82)),
     ]  # fmt: skip
     (folder / "m.csv").write_text("\n".join(lines) + "\n")
     return folder / "m.csv"
