@@ -75,6 +75,7 @@ def join(path: Path, encoder: Encoder, b_frames: int, sizes: tuple[Size, Size], 
     ]  # fmt: skip
     with av.open(path, "w") as joined:
         stream: Any = None
+        last: int | None = None
         for i, part in enumerate(parts):
             with av.open(part) as container:
                 source = container.streams.video[0]
@@ -87,6 +88,10 @@ def join(path: Path, encoder: Encoder, b_frames: int, sizes: tuple[Size, Size], 
                     assert packet.pts is not None
                     packet.pts += shift
                     packet.dts = None if packet.dts is None else packet.dts + shift
+                    if last is not None:
+                        # Of a few frames FFmpeg may guess it wrong: that depends on how far its threads have come.
+                        packet.dts = min(max(last + 1 if packet.dts is None else packet.dts, last + 1), packet.pts)
+                    last = packet.dts
                     packet.stream = stream
                     joined.mux(packet)
     return path
