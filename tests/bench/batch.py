@@ -102,7 +102,7 @@ class Batch:
 def main(arguments: Sequence[str]) -> None:
     """Run both, print and write."""
     flags = parser("batch", __doc__)
-    flags.add_argument("--rounds", type=int, default=8)
+    flags.add_argument("--rounds", type=int, default=4)
     flags.add_argument("--engines", type=lambda text: text.split(","), default=["local", "ray"])
     flags.add_argument("--limit-seconds", type=float, default=10)
     flags.add_argument("--kills", type=int, default=20)
