@@ -44,7 +44,7 @@ def test_a_quick_run_of_each(name: str, tmp_path: Path) -> None:
             assert [each["batch_frames"] for each in results["precisions"][0]["sizes"]] == [1, 4]
         case "batch":
             killed = results["killed"]
-            assert (killed["kills"], killed["lost"], killed["doubled"]) == (2, 0, 0)
+            assert (killed["rows"], killed["lost"], killed["doubled"]) == (8, 0, 0)
         case "jobs":
             assert list(results["interactive"]["outcomes"]) == ["200"]
             if takeover := results["takeover"]:  # only where PostgreSQL is installed
