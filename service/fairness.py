@@ -95,22 +95,23 @@ class Fair:
 
 
 class TokenBucket:
-    """Seconds of service at a steady rate (Turner 1986), on credit: what is not used is not saved up.
+    """Seconds of service at a steady rate (Turner 1986), on credit: what is not used is hardly saved up.
 
     rate: seconds of service in a second. depth: the largest debt in seconds of service; beyond it nothing is booked.
-    clock: seconds.
+    late: seconds by which a turn may come late and still be made up for. clock: seconds.
     """
 
-    def __init__(self, rate: float, depth: float, clock: Callable[[], float]) -> None:
+    def __init__(self, rate: float, depth: float, late: float, clock: Callable[[], float]) -> None:
         self._rate = rate
         self._depth = depth
+        self._late = late
         self._clock = clock
         self._paid = clock()  # when all debt is paid off
 
     def take(self, seconds: float) -> None:
         """Book service."""
         now = self._clock()
-        self._paid = min(max(self._paid, now) + seconds / self._rate, now + self._depth / self._rate)
+        self._paid = min(max(self._paid, now - self._late) + seconds / self._rate, now + self._depth / self._rate)
 
     def wait_seconds(self) -> float:
         """How long until there is no debt; 0 without one."""

@@ -36,6 +36,7 @@ _LONG_BATCH_SECONDS = 0.015
 _JOB_BATCH_SECONDS = 0.008
 # What jobs had while nobody waited counts against them up to this, or they would starve after a quiet hour.
 _JOB_DEBT_SECONDS = 1.0
+_JOB_LATE_SECONDS = 0.02  # a turn of theirs waits for a batch of others to end
 _NO_FRAMES = np.empty((0, 0, 0, 3), np.uint8)
 
 
@@ -62,8 +63,7 @@ class FrameBatcher:
         self._leases: dict[Account, Lease] = {}  # those that have frames waiting
         self._num_open = 0
         self._present: set[Account] = set()  # of those that are open, those that are no job's
-        # Core-seconds of jobs while somebody waits for a short clip.
-        self._ration = TokenBucket(SHARES[Priority.JOB] * len(encoders), _JOB_DEBT_SECONDS, clock)
+        self._ration = TokenBucket(SHARES[Priority.JOB] * len(encoders), _JOB_DEBT_SECONDS, _JOB_LATE_SECONDS, clock)
         self._open_since = 0.0
         self._num_idle = 0
         self._failure: EngineLost | None = None
