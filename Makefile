@@ -10,6 +10,8 @@ DEV := .venv
 # (PYTHONDONTWRITEBYTECODE, another user's environment) each start would take twice as long.
 BOOT := .venv-boot
 SYNC := $(BOOT)/bin/uv pip sync --quiet --compile-bytecode --require-hashes --python
+# PyAV, for what OpenCV can't decode; under the GPL as its wheels are distributed: CODECS= leaves it out.
+CODECS ?= requirements/codecs.txt
 # Those that benchmarks measure us against, each in .venv-bench-NAME.
 PEERS := bentoml litserve fastapi
 # Files of tests side by side: most of them wait for a process to start.
@@ -64,11 +66,11 @@ $(BOOT)/.ready: requirements/boot.txt
 	@touch $@
 
 # The lock of serving: LOCK=, or the one once so named, or with CUDA where the driver is new enough, or for the CPU.
-$(SERVE)/.ready: $(wildcard requirements/serve-*.txt) requirements/choose.py $(BOOT)/.ready
+$(SERVE)/.ready: $(wildcard requirements/serve-*.txt) $(CODECS) requirements/choose.py $(BOOT)/.ready
 	@set -e; named=$(or $(LOCK),$$(cat $(SERVE)/lock 2>/dev/null || true)); \
 	lock=$${named:-$$($(PYTHON) requirements/choose.py)}; \
 	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) $(SERVE); \
-	$(SYNC) $(SERVE)/bin/python $$lock; \
+	$(SYNC) $(SERVE)/bin/python $$lock $(CODECS); \
 	if [ -n "$$named" ]; then echo "$$named" > $(SERVE)/lock; fi
 	@touch $@
 

@@ -13,7 +13,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "serve-openvino": ("cpu", "openvino"),
     "serve-ray": ("cpu", "ray"),
     "train": ("cpu", "train"),
-    "dev": ("cpu", "train", "dev", "bench", "ray"),
+    "dev": ("cpu", "codecs", "train", "dev", "bench", "ray"),
     "bench": ("cpu", "bench"),
 }
 # Peers that tests/bench measures against, each in an environment of its own; what they share with us in our versions.
@@ -34,5 +34,7 @@ if __name__ == "__main__":
     compile_lock("boot", ["requirements/boot.in"])
     for lock_name, extras in EXTRAS.items():
         compile_lock(lock_name, ["pyproject.toml", *(part for extra in extras for part in ("--extra", extra))])
+    # PyAV alone, in the version of the others; `make serve` installs it beside the lock of serving.
+    compile_lock("codecs", ["requirements/codecs.in", "--constraint", "requirements/dev.txt"])
     for peer in PEERS:
         compile_lock(f"bench-{peer}", [f"requirements/bench-{peer}.in", "--constraint", "requirements/dev.txt"])

@@ -129,20 +129,19 @@ def _best(labels: tuple[str, ...], scores: ClipScores, top_k: int) -> list[Label
 def _segments(
     document: ModelDocument, scores: ClipScores, report: DecodeReport, options: AnswerOptions
 ) -> list[Segment]:
-    """Runs of the timeline; a segment ends where the next tick begins."""
+    """Runs of the timeline; a segment ends where the next tick begins, the last one with the last tick."""
     sample_fps = document.spec.sample_fps
 
     def seconds(tick: int) -> float:
         return report.origin_seconds + tick / sample_fps
 
-    end_of_clip = report.last_seconds + 1.0 / sample_fps
     table = smooth(scores.table, options.smoothing_cells)
     min_ticks = math.ceil(options.min_segment_seconds * sample_fps - _ROUNDING_TICKS)
     labels = absorb(table.argmax(axis=1), scores.cells, table, min_ticks)
     return [
         Segment(
             start_seconds=round(seconds(run.start), 6),
-            end_seconds=round(seconds(run.stop) if run.stop < scores.num_ticks else end_of_clip, 6),
+            end_seconds=round(seconds(run.stop) if run.stop < scores.num_ticks else report.ticks_end_seconds, 6),
             label=document.labels[run.label_index],
             score=round(run.score, 6),
         )

@@ -17,7 +17,7 @@ ReelserveError 500 internal
 │   ├── CodecNotSupported   415 codec_not_supported
 │   ├── NoDecodableFrame    422 no_decodable_frame
 │   ├── CorruptVideo        422 corrupt_video
-│   ├── SizeChanged         422 size_changed
+│   ├── NoSuchStream        422 no_such_stream
 │   ├── TooShort            422 too_short
 │   ├── TooLong             413 too_long
 │   ├── TooLongForOnline    413 too_long_for_online

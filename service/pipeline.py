@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +29,7 @@ from service.metrics import DECODE_BLOCKED_SECONDS
 from service.receipts import conclude
 from service.results import CacheOutcome, Prediction
 from service.timing import Watch
+from service.video import sources
 from service.video.container import Container
 from service.video.decode import DecodeReport, check_enough
 from service.video.frames import REVISION
@@ -37,12 +37,12 @@ from service.video.open_video import CHUNKS_HELD, OpenVideo
 
 _POLL_SECONDS = 0.1
 # What decides the pixels beside the file and the spec.
-_DECODER = f"{REVISION}/{cv2.__version__}"
+_DECODER = f"{REVISION}/{sources.VERSIONS}"
 
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """One file on disk and what is wanted of it. Times in seconds from the stream's start.
+    """One file on disk and what is wanted of it. Times in seconds from the stream's start; stream: its number.
 
     submitted, deadline: `time.perf_counter()` when the clip began to wait, and when its answer is worth nothing any
     more; cancelled: looked at between chunks.
@@ -54,6 +54,7 @@ class ClipRequest:
     start_seconds: float = 0.0
     end_seconds: float = math.inf
     upload_seconds: float = 0.0
+    stream: int | None = None
     strict: bool = False
     submitted: float | None = None
     deadline: float | None = None
@@ -104,7 +105,7 @@ class _Pass:
     def run(self) -> list[Prediction]:
         stored = self._shared.cache.get(key := self._key())
         if stored is not None:
-            check_enough(stored.report.ticks, self._spec)
+            check_enough(stored.report.ticks, self._spec, self._request.start_seconds, stored.report.duration_seconds)
             self._push(stored.features, stored.ticks)
             return self._answers(stored.report, stored.container, "hit")
         with self._shared.cache.collect() as collector:
@@ -129,7 +130,7 @@ class _Pass:
                 self._watch.add("queue", time.perf_counter() - placed)
                 opening = shared.decoders.open(
                     request.path, self._spec, start_seconds=request.start_seconds, end_seconds=request.end_seconds,
-                    strict=request.strict, priority=request.priority, check=self._check,
+                    stream=request.stream, strict=request.strict, priority=request.priority, check=self._check,
                 )  # fmt: skip
                 with opening as clip:
                     shared.slots.set_long(place, is_long=weigh(clip.container))
@@ -207,6 +208,7 @@ class _Pass:
             pixels_sha256=self._spec.pixels_sha256,
             start_seconds=request.start_seconds,
             end_seconds=request.end_seconds,
+            stream=request.stream,
             strict=request.strict,
             decoder=_DECODER,
             encoder_sha256=model.encoder,
@@ -219,7 +221,9 @@ class _Pass:
         while not self._shared.header_reads.acquire(timeout=_POLL_SECONDS):
             self._check()
         try:
-            return self._shared.decoders.header(self._request.path, priority=self._request.priority, check=self._check)
+            return self._shared.decoders.header(
+                self._request.path, stream=self._request.stream, priority=self._request.priority, check=self._check
+            )
         finally:
             self._shared.header_reads.release()
 

@@ -42,17 +42,22 @@ class Receipt(_Result):
     """The temporal receipt: which frames of which file were seen, and by what."""
 
     sha256: str = Field(description="SHA-256 of the file.")
-    duration_seconds: float = Field(description="From the first frame walked to the end of the last one.")
+    duration_seconds: float = Field(description="From the stream's start to the end of the last frame walked.")
+    stream_start_seconds: float = Field(
+        description="The stream's start after the file's: add it to any time here for one that counts from there."
+    )
     width: int = Field(description="Stored pixels, upright.")
     height: int = Field(description="Stored pixels, upright.")
     sample_aspect_ratio: str = Field(description="Width to height of a stored pixel; a crop honours it.")
     container: str | None = Field(description="As its headers say.")
     codec: str
+    decoder: str = Field(description="The library that decoded it: opencv or pyav.")
     pixel_format: str | None = Field(description="Colour space and chroma subsampling.")
     bit_depth: int | None
     interlaced: bool = Field(description="Two fields of different times in a frame; reported, not corrected.")
-    hdr: str | None = Field(description="Transfer function or HDR format; reported, not mapped to standard range.")
+    hdr: str | None = Field(description="Transfer function or HDR format; its colours were mapped to standard range.")
     rotation_degrees: int = Field(description="Clockwise turn that was applied.")
+    mirrored: bool = Field(description="Left and right were exchanged, before the turn.")
     time_base: str = Field(description="`pts`, or `nominal` where timestamps were unusable.")
     frames_walked: int = Field(description="Frames of the video up to the end, or to `end_seconds`.")
     frames_decoded: int = Field(description="Sampled frames whose pixels were asked for.")
@@ -64,6 +69,7 @@ class Receipt(_Result):
     last_seconds: float = Field(description="Timestamp of the last frame used.")
     origin_seconds: float = Field(description="First tick of the sampling grid; tick k is at origin + k / sample_fps.")
     ticks: int = Field(description="Ticks of the sampling grid.")
+    ticks_end_seconds: float = Field(description="End of the last tick: 1 / sample_fps after it, or the stream's.")
     sample_fps: float
     spec_sha256: str
     window_frames: int | None = Field(description="Ticks of a window, as asked for or the model's own; null: the clip.")

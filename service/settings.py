@@ -149,6 +149,8 @@ class Settings(BaseSettings):
     """Most frames of a video; beyond it 413 too_many_frames."""
     max_ticks: int = Field(default=_LIMITS.max_ticks, ge=1)
     """Most samples of a video on its model's grid; beyond it 413 too_many_frames."""
+    max_hold_seconds: float = Field(default=_LIMITS.max_hold_seconds, gt=0)
+    """How long one picture may be shown; a clock that goes on later than that has jumped, and is bridged."""
     max_decode_stall_seconds: float = Field(default=_LIMITS.max_decode_stall_seconds, gt=0)
     """A decode process that is silent for so long hangs; it is killed, 422 decode_timeout."""
     max_decode_seconds: float = Field(default=_LIMITS.max_decode_seconds, gt=0)

@@ -57,7 +57,7 @@ REMEDIES = {
     "no_video_stream": "send one with pictures",
     "no_decodable_frame": "re-encode it, or send the whole file",
     "corrupt_video": "re-encode it; without `strict` damage is a warning",
-    "size_changed": "re-encode it at one size",
+    "no_such_stream": "leave `stream` out, or take one of those that the message lists",
     "too_short": "send a longer clip",
     "decode_timeout": "cut it or re-encode it, or raise the limit that the detail names",
     "decode_memory": "re-encode it, or raise the setting",

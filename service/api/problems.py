@@ -49,7 +49,7 @@ PROBLEM_RESPONSES = _responses({
     408: "upload_timeout",
     413: "too_large, too_long, too_many_pixels, too_many_frames; too_long_for_online: send it to /v1/jobs",
     415: "unsupported_media_type, codec_not_supported",
-    422: "bad_video, not_a_video, no_video_stream, no_decodable_frame, corrupt_video, size_changed, too_short, "
+    422: "bad_video, not_a_video, no_video_stream, no_decodable_frame, corrupt_video, no_such_stream, too_short, "
     "decode_timeout, decode_memory, decoder_crashed",
     429: "busy: what waits would make it late; try again after Retry-After seconds",
     500: "engine_failed, bad_bundle, internal",

@@ -25,13 +25,14 @@ class FeatureKey:
     """All that features depend on: equal keys, equal bits.
 
     file_sha256: of the video. pixels_sha256: of the part of the spec that decides the frames (rate, size, resize).
-    decoder: revision of our decode code, and OpenCV's version.
+    stream: of the file's, as asked for. decoder: revision of our decode code, and the libraries' versions.
     """
 
     file_sha256: str
     pixels_sha256: str
     start_seconds: float
     end_seconds: float
+    stream: int | None
     strict: bool
     decoder: str
     encoder_sha256: str

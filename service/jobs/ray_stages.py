@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from service.answers import spec_with
 from service.engine.chunks import Encoded, Features, Frames
@@ -225,7 +226,7 @@ class _Clip:
             return ""
         about = json.loads(record.about)
         item = Item(**json.loads(record.item))
-        report, container = DecodeReport(**about["report"]), Container(**about["container"])
+        report, container = DecodeReport(**about["report"]), TypeAdapter(Container).validate_python(about["container"])
         scores, options = self._head.finish(), self._options.answer
         said = conclude(self._head, scores, report, container, options, self._watch, sha256=about["sha256"])
         return Row.ok(item, said).to_json()

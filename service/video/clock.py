@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 TimeBase = Literal["pts", "nominal"]
@@ -11,6 +12,19 @@ TimeBase = Literal["pts", "nominal"]
 _LEAST_SHARE = 0.1
 # Times are told in microseconds: less is no rise.
 _LEAST_STEP_SECONDS = 1e-6
+# Decoders give frames of broken files out of order by a few; a clock that falls by more begins anew.
+_FALL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Jump:
+    """A clock that stood at one time and went on at another, both as the file has them, seconds from its start."""
+
+    from_seconds: float
+    to_seconds: float
+
+    def __str__(self) -> str:
+        return f"from {self.from_seconds:.3f} s to {self.to_seconds:.3f} s"
 
 
 class Clock:
@@ -20,43 +34,80 @@ class Clock:
     the nominal step, or plus the last step between two timestamps where that is shorter: a made-up step
     longer than the real ones would leave every later timestamp behind it. Later timestamps count again as
     soon as they rise. Where the first one lies before the stream's start, that start is wrong, and times count
-    from the first frame.
+    from the first frame. Where the first one lies after the second, it alone is wrong: the first frame comes a step
+    before the second.
+
+    A clock that falls by more than half a second, or rises by more than `max_hold_seconds`, jumps: two recordings
+    were joined. The jump is bridged by one step, and all later times are moved with it.
 
     >>> clock = Clock(step_seconds=0.04)
     >>> [round(clock.tick(pts), 2) for pts in (0.0, 0.04, 0.04, 0.12)], clock.num_nominal
     ([0.0, 0.04, 0.08, 0.12], 1)
     """
 
-    def __init__(self, step_seconds: float) -> None:
+    def __init__(self, step_seconds: float, max_hold_seconds: float = math.inf) -> None:
         self.step_seconds = step_seconds
-        self.num_frames = self.num_nominal = 0
-        self.last_seconds = self.last_step = math.nan
+        self.max_hold_seconds = max_hold_seconds
+        self.num_frames = self.num_nominal = self.num_jumps = 0
+        self.first_jump: Jump | None = None
+        self.first_seconds = self.last_seconds = self.previous_seconds = self.last_step = math.nan
         self._filler, self._was_given = step_seconds, False
-        self._start_seconds = 0.0
+        # Of the file's clock, what is taken off to get ours.
+        self._offset = 0.0
 
     def tick(self, pts_seconds: float) -> float:
         """The time of the next frame, seconds from the stream's start."""
-        is_first = self.num_frames == 0
-        if is_first and -math.inf < pts_seconds < 0:
-            self._start_seconds = pts_seconds
-        seconds = pts_seconds - self._start_seconds
-        is_given = math.isfinite(seconds) and (is_first or seconds >= self.last_seconds + _LEAST_STEP_SECONDS)
+        self.num_frames += 1
+        if self.num_frames == 1:
+            return self._first(pts_seconds)
+        seconds = pts_seconds - self._offset
+        if self.num_frames == 2 and self._was_given and 0.0 <= seconds < self.last_seconds:
+            self.first_seconds = self.last_seconds = max(seconds - self.step_seconds, 0.0)
+        if math.isfinite(seconds) and self._jumps(seconds - self.last_seconds):
+            self._note(Jump(self.last_seconds + self._offset, pts_seconds))
+            self._offset = pts_seconds - self.last_seconds - self._filler
+            seconds = self.last_seconds + self._filler
+        is_given = math.isfinite(seconds) and seconds >= self.last_seconds + _LEAST_STEP_SECONDS
         if not is_given:
-            seconds = 0.0 if is_first else self.last_seconds + self._filler
-        self.last_step = self.step_seconds if is_first else seconds - self.last_seconds
+            seconds = self.last_seconds + self._filler
+        self.last_step = seconds - self.last_seconds
         if is_given and self._was_given:
             self._filler = min(self.step_seconds, max(self.last_step, self.step_seconds * _LEAST_SHARE))
-        self.num_frames += 1
         self.num_nominal += not is_given
-        self.last_seconds, self._was_given = seconds, is_given
+        self.previous_seconds, self.last_seconds, self._was_given = self.last_seconds, seconds, is_given
         return seconds
 
-    @property
-    def end_seconds(self) -> float:
-        """When the last frame's showing ends, as long as the one before it was shown."""
-        return self.last_seconds + self.last_step
+    def end_seconds(self, stream_seconds: float | None = None) -> float:
+        """When the last frame's showing ends. stream_seconds: the stream's length by the file's own word.
+
+        That is believed where it is after the last frame, and no longer than a hold may be; else the last frame is
+        shown for one nominal step.
+        """
+        hold = math.nan if stream_seconds is None else stream_seconds - self._offset - self.last_seconds
+        return self.end_seconds_held(hold)
+
+    def end_seconds_held(self, hold_seconds: float) -> float:
+        """The same, where the file says how long the last frame is shown."""
+        believed = _LEAST_STEP_SECONDS <= hold_seconds <= max(self.max_hold_seconds, self.step_seconds)
+        return self.last_seconds + (hold_seconds if believed else self._filler)
 
     @property
     def time_base(self) -> TimeBase:
         """`nominal` when a timestamp had to be made up."""
         return "nominal" if self.num_nominal else "pts"
+
+    def _first(self, pts_seconds: float) -> float:
+        self._was_given = math.isfinite(pts_seconds)
+        self.num_nominal += not self._was_given
+        if pts_seconds < 0:
+            self._offset = pts_seconds if self._was_given else 0.0
+        self.first_seconds = self.last_seconds = pts_seconds - self._offset if self._was_given else 0.0
+        self.last_step = self.step_seconds
+        return self.last_seconds
+
+    def _jumps(self, step: float) -> bool:
+        return step < -_FALL_SECONDS or step > max(self.max_hold_seconds, self.step_seconds)
+
+    def _note(self, jump: Jump) -> None:
+        self.num_jumps += 1
+        self.first_jump = self.first_jump or jump

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.video.limits import DecodeLimits
-from service.video.size_watch import SIZE_LINES
 
 _LOG_BYTES = 64 * 1024
 _LEVEL, _ERROR_LEVEL = re.compile(r"\[OPENCV:FFMPEG:(-?\d+)\]"), 16
-_SIZES_KEPT = 7
+# swscale, which has no other way to say so (`service.video.opencv_source`).
+_INTERLACED = "Cannot convert interlaced to progressive frames"
 # An allocation that failed was no larger than this many frames.
 _LARGEST_ALLOCATION_FRAMES = 4
 # Of a process's memory, what earlier videos may have taken.
@@ -29,8 +29,8 @@ _OOM_SCORE_MOST = "1000"
 class FfmpegLog:
     """FFmpeg's lines, caught where OpenCV prints them: the process's standard output and error.
 
-    Errors (level 16 and below) and those that tell the picture's size are kept.
-    Needs OPENCV_FFMPEG_LOGLEVEL=40 when cv2 opens its first file, and an unbuffered C stdout (`python -u`).
+    Errors (level 16 and below) are kept.
+    Needs OPENCV_FFMPEG_LOGLEVEL=16 when cv2 opens its first file, and an unbuffered C stdout (`python -u`).
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class FfmpegLog:
         os.dup2(self._file, 2)
         self._seen = 0
         self._error: str | None = None
-        self._sizes: list[str] = []
+        self._interlaced = False
 
     def take(self) -> str | None:
         """The first error since the last call, without FFmpeg's tags."""
@@ -47,20 +47,11 @@ class FfmpegLog:
         error, self._error = self._error, None
         return error
 
-    def take_sizes(self) -> list[str]:
-        """The lines since the last call that tell of a size."""
+    def take_interlaced(self) -> bool:
+        """Whether since the last call a conversion failed as the frame was interlaced."""
         self._read()
-        sizes, self._sizes = self._sizes, []
-        return sizes
-
-    @contextlib.contextmanager
-    def muted(self) -> Iterator[None]:
-        """What comes within is not kept."""
-        self._read()
-        kept = self._error, self._sizes
-        yield
-        self._read()
-        self._error, self._sizes = kept
+        interlaced, self._interlaced = self._interlaced, False
+        return interlaced
 
     def _read(self) -> None:
         size = os.fstat(self._file).st_size
@@ -79,8 +70,8 @@ class FfmpegLog:
         for line in text.splitlines():
             if tag := _LEVEL.match(line):  # a message's further lines have none
                 level = int(tag[1])
-            if SIZE_LINES.search(line):
-                self._sizes = [*self._sizes[-_SIZES_KEPT:], line[:200]]
+            if _INTERLACED in line:
+                self._interlaced = True
             elif level <= _ERROR_LEVEL and self._error is None:
                 self._error = line.rpartition("] ")[2].strip()[:200] or "an error without words"
 
@@ -133,6 +124,16 @@ def limit_cpu(more_seconds: int) -> None:
 def open_no_more_files() -> None:
     """A format that names other files (references, playlists) finds none; what is open stays so."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+@contextlib.contextmanager
+def files_may_be_opened() -> Iterator[None]:
+    """The video itself, once more: to decode it another way."""
+    open_files_again()
+    try:
+        yield
+    finally:
+        open_no_more_files()
 
 
 def open_files_again() -> None:

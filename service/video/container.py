@@ -3,100 +3,214 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree.ElementTree import ParseError
 
 from pymediainfo import MediaInfo
 
+from service.video.errors import NoSuchStream
+from service.video.joined import second_file
+from service.video.mp4 import video_tracks
+from service.video.orientation import Orientation
+
 _HDR_TRANSFERS = ("PQ", "HLG")
 # Of a file that fits into one piece it would not go back to the frames, which tell the scan.
 _PIECE_BYTES = 4096
 # Milliseconds are the rule; a loop in it has no end.
 _SOON_SECONDS = 2.0
+_PICTURE_CODECS = ("JPEG", "PNG")
+
+
+@dataclass(frozen=True)
+class VideoStream:
+    """One of a file's video streams. default: players take it unasked. picture: a thumbnail beside the film."""
+
+    codec: str | None
+    width: int | None
+    height: int | None
+    default: bool
+    picture: bool
+
+    def __str__(self) -> str:
+        size = f" {self.width} x {self.height}" if self.width and self.height else ""
+        return f"{self.codec or 'unknown'}{size}"
 
 
 @dataclass(frozen=True)
 class Container:
-    """The container and its first video track; None where the headers don't say.
+    """The container and one of its video streams; None where the headers don't say.
 
-    kinds: of the tracks, in order (`Video`, `Audio`, `Image`, …). codec: MediaInfo's name of the format
-    (`AVC`, `AV1`, `Theora`). scan: `Progressive`, `Interlaced` or `MBAFF`. hdr: the transfer function or the
-    HDR format. matrix: of YCbCr. streamable: the index lies before the frames (MP4 "fast start"). width, height:
-    stored pixels. truncated: the container promises bytes that the file does not have.
+    kinds: of the tracks, in order (`Video`, `Audio`, `Image`, …). streams: those of video, and which of them this
+    speaks of. codec: MediaInfo's name of the format (`AVC`, `AV1`, `Theora`). scan: `Progressive`, `Interlaced` or
+    `MBAFF`. hdr: the transfer function or the HDR format. streamable: the index lies before the frames (MP4 "fast
+    start"). width, height: stored pixels. orientation: by the display matrix of MP4 and QuickTime, where it is no
+    mere turn or OpenCV gets it wrong. duration_seconds: of the stream, from its start; last_frame_seconds: how long
+    the last frame is shown; start_seconds: of the stream, after the file's. truncated: the container promises bytes
+    that the file does not have. second_file_byte: where another file begins behind it.
     """
 
     format: str | None = None
     kinds: tuple[str, ...] = ()
+    streams: tuple[VideoStream, ...] = ()
+    stream: int = 0
     codec: str | None = None
     codec_profile: str | None = None
     pixel_format: str | None = None
     bit_depth: int | None = None
     scan: str | None = None
     hdr: str | None = None
-    matrix: str | None = None
+    orientation: Orientation | None = None
     frame_rate_mode: str | None = None
     num_frames: int | None = None
     duration_seconds: float | None = None
+    last_frame_seconds: float | None = None
+    start_seconds: float = 0.0
     encryption: str | None = None
     streamable: bool | None = None
     width: int | None = None
     height: int | None = None
     truncated: bool = False
+    second_file_byte: int | None = None
 
     @property
     def interlaced(self) -> bool:
         """Whether a frame holds two fields of different times."""
         return self.scan not in (None, "Progressive")
 
+    @property
+    def num_films(self) -> int:
+        """Video streams that are more than a thumbnail."""
+        return sum(not stream.picture for stream in self.streams)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there is sound and no video; cover art is none."""
+        return "Audio" in self.kinds and not self.streams
+
     def warnings(self) -> list[str]:
-        """What is reported and not corrected."""
+        """What its sender should know of the whole file."""
         found = []
         if self.interlaced:
             found.append(f"the video is interlaced ({self.scan}); its fields were not separated")
         if self.hdr:
-            found.append(f"the video is HDR ({self.hdr}); its colours were not mapped to standard range")
+            found.append(f"the video is HDR ({self.hdr}); its colours were mapped to standard range")
+        if self.num_films > 1:
+            listed = ", ".join(f"{number}: {stream}" for number, stream in enumerate(self.streams))
+            found.append(
+                f"the file has {len(self.streams)} video streams ({listed}); {self.stream} was taken, ask for another "
+                "with stream"
+            )
+        if self.second_file_byte is not None:
+            found.append(
+                f"another file begins at byte {self.second_file_byte} of this one and was not looked at; send each by "
+                "itself"
+            )
         return found
 
 
-def identify(file: Path | BinaryIO) -> Container:
+def identify(file: Path | BinaryIO, stream: int | None = None) -> Container:
     """Read the headers (milliseconds, whatever the length); a file that is no known container gives `Container()`.
 
-    The file is read in pieces, and no other can be opened by what it says.
+    The file is read in pieces, and no other can be opened by what it says. stream: the number of the video stream to
+    speak of, else the one that players take. Raises NoSuchStream.
     """
     if isinstance(file, Path):
         with file.open("rb") as opened:
-            return identify(opened)
+            return identify(opened, stream)
     try:
         tracks = MediaInfo.parse(file, parse_speed=0, buffer_size=_PIECE_BYTES).tracks
     except ParseError:  # a broken file's words can make its XML invalid
         return Container()
     general = next((track for track in tracks if track.track_type == "General"), None)
-    pictures = [track for track in tracks if track.track_type in ("Video", "Image")]
     if general is None or general.format is None:
         return Container()
-    kinds = tuple(track.track_type for track in tracks if track.track_type != "General")
-    facts = _picture_facts(pictures[0]) if pictures else {}
-    return Container(
+    videos = [track for track in tracks if track.track_type == "Video"]
+    streams = _streams(videos)
+    chosen = _choose(streams, stream)
+    pictures = videos[chosen : chosen + 1] or [track for track in tracks if track.track_type == "Image"]
+    found = Container(
         format=general.format,
-        kinds=kinds,
+        kinds=tuple(track.track_type for track in tracks if track.track_type != "General"),
+        streams=streams,
+        stream=chosen,
         streamable={"Yes": True, "No": False}.get(general.isstreamable),
         truncated=general.istruncated == "Yes",
-        **facts,
+        second_file_byte=second_file(file),
+        start_seconds=_start(pictures[0], tracks) if pictures else 0.0,
+        **(_picture_facts(pictures[0]) if pictures else {}),
     )
+    return _with_track(found, file)
 
 
-def identify_soon(file: BinaryIO) -> Container:
+def identify_soon(file: BinaryIO, stream: int | None = None) -> Container:
     """`identify` for a process that ends with its video: what hangs (MediaInfo on some broken headers) is left behind.
 
     Such a file gives `Container()`; FFmpeg may still decode it.
     """
-    found: list[Container] = []
-    thread = threading.Thread(target=lambda: found.append(identify(file)), name="identify", daemon=True)
+    found: list[Container | NoSuchStream] = []
+
+    def look() -> None:
+        try:
+            found.append(identify(file, stream))
+        except NoSuchStream as error:
+            found.append(error)
+
+    thread = threading.Thread(target=look, name="identify", daemon=True)
     thread.start()
     thread.join(_SOON_SECONDS)
-    return found[0] if found else Container()
+    if not found:
+        return Container()
+    if isinstance(found[0], NoSuchStream):
+        raise found[0]
+    return found[0]
+
+
+def _streams(videos: list[Any]) -> tuple[VideoStream, ...]:
+    defaults = [track.default != "No" for track in videos]
+    return tuple(
+        VideoStream(
+            codec=track.format,
+            width=_number(track.width, int),
+            height=_number(track.height, int),
+            default=default,
+            picture=track.format in _PICTURE_CODECS and not default and any(defaults),
+        )
+        for track, default in zip(videos, defaults, strict=True)
+    )
+
+
+def _choose(streams: tuple[VideoStream, ...], stream: int | None) -> int:
+    """The one asked for; else the first that is marked as default, as players do."""
+    if stream is None:
+        return next((number for number, found in enumerate(streams) if found.default), 0)
+    if not 0 <= stream < max(len(streams), 1):
+        listed = ", ".join(f"{number}: {found}" for number, found in enumerate(streams))
+        raise NoSuchStream(
+            f"the file has no video stream {stream}; it has {listed or 'none'}; leave stream out for the one that "
+            "players take",
+            value=stream,
+            limit=max(len(streams) - 1, 0),
+        )
+    return stream
+
+
+def _with_track(container: Container, file: BinaryIO) -> Container:
+    """What MP4 and QuickTime boxes say more exactly."""
+    if container.format not in ("MPEG-4", "QuickTime"):
+        return container
+    tracks = video_tracks(file)
+    if not container.stream < len(tracks):
+        return container
+    track = tracks[container.stream]
+    return replace(
+        container,
+        orientation=track.orientation,
+        start_seconds=track.start_seconds,
+        duration_seconds=track.duration_seconds or container.duration_seconds,
+        last_frame_seconds=track.last_sample_seconds,
+    )
 
 
 def _picture_facts(track: Any) -> dict[str, Any]:
@@ -107,7 +221,6 @@ def _picture_facts(track: Any) -> dict[str, Any]:
         "bit_depth": _number(track.bit_depth, int),
         "scan": track.scan_type,
         "hdr": _hdr(track),
-        "matrix": track.matrix_coefficients,
         "frame_rate_mode": track.frame_rate_mode,
         "num_frames": _number(track.frame_count, int),
         "duration_seconds": _seconds(track.duration),
@@ -115,6 +228,13 @@ def _picture_facts(track: Any) -> dict[str, Any]:
         "width": _number(track.width, int),
         "height": _number(track.height, int),
     }
+
+
+def _start(chosen: Any, tracks: list[Any]) -> float:
+    """Of the stream after the earliest of all, by their first timestamps."""
+    starts = [_seconds(track.delay) for track in tracks if track.track_type in ("Video", "Audio")]
+    first, own = min((start for start in starts if start is not None), default=None), _seconds(chosen.delay)
+    return 0.0 if first is None or own is None else round(own - first, 6)
 
 
 def _hdr(track: Any) -> str | None:

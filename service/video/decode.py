@@ -1,9 +1,13 @@
 """Walk a video and give its sampled frames in chunks.
 
 Every frame is grabbed, in order; only the sampled ones are retrieved and converted. The presentation
-timestamp is the truth, never the frame count or the nominal rate of the header. Memory is one chunk,
+timestamp is the truth, never the frame count or the nominal rate of the header. Memory is one chunk and a frame,
 whatever the video's length. Training runs this in its own process, the service in one process a video
 (`service.video.open_video`).
+
+A tick belongs to the frame that is shown then, so whom a frame serves is known once the next one has come. Which
+frames will be asked for is foretold from the step between frames; where that was wrong (a held picture), the video
+is decoded a second time up to there, and from then on every frame is retrieved: only a variable rate pays for it.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,20 +23,20 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from service.video.capture import Capture, ErrorLog
+from service.video import sources
 from service.video.clock import Clock, TimeBase
-from service.video.colour import bgr_to_rgb
 from service.video.container import Container, identify
 from service.video.diagnosis import no_frame
+from service.video.ending import Ending
 from service.video.errors import CorruptVideo, TooShort
 from service.video.frames import prepare
 from service.video.grid import SamplingGrid
 from service.video.limits import DecodeLimits
-from service.video.size_watch import size_changed
+from service.video.source import DecoderName, ErrorLog, Header, InterlacedFrame, Source
 from service.video.spec import ClipSpec
 
-# A header's duration may be a rounded one, or that of a longer sound track.
-_CUT_SHORT_SECONDS, _CUT_SHORT_SHARE = 0.5, 0.95
+# Of a constant rate: steps are rounded to the container's time base, 1 ms at worst, at both ends.
+_STEADY_SECONDS = 2e-3
 
 
 @dataclass(frozen=True)
@@ -51,16 +56,20 @@ class FrameChunk:
 class DecodeReport:
     """What was walked and used: the temporal receipt's part that decoding knows. Times in seconds.
 
-    duration_seconds: from the stream's start to the end of the last frame walked; width, height: of the
-    picture upright, stored pixels; origin_seconds: the grid's first tick.
+    duration_seconds: from the stream's start to the end of the last frame walked; stream_start_seconds: that start,
+    after the file's; width, height: of the picture upright, stored pixels; origin_seconds: the grid's first tick;
+    ticks_end_seconds: when the last one ends, 1 / sample_fps after it or with the stream.
     """
 
     duration_seconds: float
+    stream_start_seconds: float
     width: int
     height: int
     sample_aspect_ratio: str
     codec: str
+    decoder: DecoderName
     rotation_degrees: int
+    mirrored: bool
     time_base: TimeBase
     frames_walked: int
     frames_decoded: int
@@ -72,6 +81,7 @@ class DecodeReport:
     last_seconds: float
     origin_seconds: float
     ticks: int
+    ticks_end_seconds: float
     warnings: tuple[str, ...] = ()
 
 
@@ -83,9 +93,11 @@ class ClipReader:
     ...         chunk.frames.shape                         # (<= 16, H, W, 3)
     ...     reader.report()
 
-    log: FFmpeg's error lines, where the process keeps them; without it only undecodable packets count as
-    damage. strict: the first damage raises. Raises EmptyFile, NotAVideo, NoDecodableFrame, CorruptVideo,
-    SizeChanged, TooShort, TooLong, TooManyPixels, TooManyFrames.
+    container: what the headers say, read here where it is not given; stream: which of the file's video streams, for
+    that reading. log: FFmpeg's error lines, where the process keeps them; without it only undecodable packets count
+    as damage. strict: the first damage raises. opening: entered around whatever opens the file again. Raises
+    EmptyFile, NotAVideo, NoVideoStream, NoSuchStream, CodecNotSupported, NoDecodableFrame, CorruptVideo, TooShort,
+    TooLong, TooManyPixels, TooManyFrames.
     """
 
     def __init__(
@@ -95,24 +107,34 @@ class ClipReader:
         *,
         start_seconds: float = 0.0,
         end_seconds: float = math.inf,
+        stream: int | None = None,
         limits: DecodeLimits | None = None,
         strict: bool = False,
         num_threads: int = 1,
         log: ErrorLog | None = None,
+        container: Container | None = None,
+        opening: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.spec = spec
         self.limits = limits or DecodeLimits()
         self.grid = SamplingGrid(spec.sample_fps, start_seconds, end_seconds)
-        self._capture = Capture(path, num_threads, log)
-        self.header = self._capture.header
+        self.container = identify(path, stream) if container is None else container
+        self._path, self._num_threads, self._log, self._opening = path, num_threads, log, opening
+        self._source: Source = sources.open_source(path, self.container, num_threads, log)
+        self.header: Header = self._source.header
         self._strict = strict
-        self._clock = Clock(self.header.step_seconds)
-        self._pixel_aspect = float(self.header.pixel_aspect)
-        self._path = path
-        self._container: Container | None = None
-        self._to_rgb: NDArray[np.float32] | None = None
+        self._clock = Clock(self.header.step_seconds, self.limits.max_hold_seconds)
+        self._ending = Ending(self.container, self.header)
         self.limits.check_pixels(self.header.width, self.header.height)
         self.ended = False
+        # The frame whose ticks are not known yet, and its picture where it was retrieved.
+        self._pending = False
+        self._picture: NDArray[np.uint8] | None = None
+        self._retrieved = False
+        # A frame after the pending one was grabbed, and its time is the clock's; or there is none.
+        self._ahead = self._at_end = False
+        self._is_steady = not self._ending.says_variable
+        self._catch_up = 0
         self._decoded = self._repeated = self._dropped = 0
         self._first_used = self._last_used = math.nan
 
@@ -122,12 +144,7 @@ class ClipReader:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._capture.release()
-
-    def describe(self, container: Container) -> None:
-        """Take what the headers say; without this they are read at the first frame."""
-        self._container = container
-        self._to_rgb = bgr_to_rgb(container.matrix)
+        self._source.release()
 
     def chunks(self, max_frames: int) -> Iterator[FrameChunk]:
         """Yield chunks of at most `max_frames` frames; each owns its memory."""
@@ -149,134 +166,208 @@ class ClipReader:
         ticks: list[int] = []
         until = time.monotonic() + seconds
         while len(ticks) < len(out):
-            if (pts := self._grab()) is None:
-                self.ended = True
-                self._check_enough()
-                break
-            due = self.grid.due(pts)
-            self.limits.check_ticks(self.grid.num_ticks + due, self.spec.sample_fps)
-            if due and self._retrieve(out[len(ticks)]):
-                ticks.append(self.grid.take(pts))
-                self._note_used(pts, due)
-            if time.monotonic() > until:
+            if self._catch_up:
+                self._catch_up_one()
+            elif not self._ahead and not self._at_end:
+                self._advance()
+            elif served := self._settle(out[len(ticks)]):
+                ticks.append(served)
+            if self.ended or time.monotonic() > until:
                 break
         return np.array(ticks, np.int64)
 
     @property
     def first_damage(self) -> tuple[float, str] | None:
         """Time of the last good frame before the first damage, and FFmpeg's words for it."""
-        return self._capture.first_damage
+        return self._source.first_damage
 
     def report(self) -> DecodeReport:
         """What the pass met; meaningful once the video has ended."""
         header = self.header
-        turned = header.rotation_degrees in (90, 270)
-        aspect = header.pixel_aspect
+        width, height = header.upright_size
         return DecodeReport(
-            duration_seconds=round(self._clock.end_seconds, 6),
-            width=header.height if turned else header.width,
-            height=header.width if turned else header.height,
-            sample_aspect_ratio=f"{aspect.numerator}:{aspect.denominator}",
+            duration_seconds=round(self._end_seconds(), 6),
+            stream_start_seconds=self.container.start_seconds,
+            width=width,
+            height=height,
+            sample_aspect_ratio=header.sample_aspect_ratio,
             codec=header.codec,
-            rotation_degrees=header.rotation_degrees,
+            decoder=header.decoder,
+            rotation_degrees=header.orientation.rotation_degrees,
+            mirrored=header.orientation.mirrored,
             time_base=self._clock.time_base,
             frames_walked=self._clock.num_frames,
             frames_decoded=self._decoded + self._dropped,
             frames_used=self._decoded,
             frames_repeated=self._repeated,
             frames_dropped=self._dropped,
-            frames_damaged=self._capture.damaged,
+            frames_damaged=self._source.damaged,
             first_seconds=round(self._first_used, 6),
             last_seconds=round(self._last_used, 6),
             origin_seconds=round(self.grid.tick_seconds(0), 6),
             ticks=self.grid.num_ticks,
+            ticks_end_seconds=round(self._ticks_end_seconds(), 6),
             warnings=tuple(self._warnings()),
         )
 
     def _warnings(self) -> Iterator[str]:
-        clock, capture = self._clock, self._capture
+        clock, source = self._clock, self._source
         if clock.num_nominal:
             yield (
                 f"{clock.num_nominal} of {clock.num_frames} frames had no rising timestamp; "
                 f"the nominal step of {clock.step_seconds:.4f} s was used for them"
             )
-        if capture.times_are_rounded:
+        if clock.first_jump:
+            others = f", and {clock.num_jumps - 1} times more" if clock.num_jumps > 1 else ""
+            yield (
+                f"the clock jumps {clock.first_jump}{others}: bridged, as if the one frame followed the other "
+                f"(max_hold_seconds is {clock.max_hold_seconds:g})"
+            )
+        if source.times_are_rounded:
             yield f"the stream does not say when it starts; times are rounded to the nominal {clock.step_seconds:.4f} s"
         if self._dropped:
             yield f"{self._dropped} sampled frames could not be decoded; the next ones took their place"
-        if capture.first_damage:
-            at, words = capture.first_damage
-            lost = f", and in {capture.gaps} places frames are missing" if capture.gaps else ""
-            yield f"corrupt at {at:.3f} s ({words}); {capture.damaged} of {clock.num_frames} frames are damaged{lost}"
-        promised = self.header.duration_seconds
-        if (
-            promised
-            and self.ended
-            and not self.grid.ended(clock.last_seconds)
-            and clock.num_frames < (self.header.num_frames or 0)
-            and clock.end_seconds < min(promised * _CUT_SHORT_SHARE, promised - _CUT_SHORT_SECONDS)
-        ):
-            yield (
-                f"the header promises {promised:.2f} s of video, {clock.end_seconds:.2f} s came: the file is cut "
-                "short, or its header is wrong"
-            )
+        if source.first_damage:
+            at, words = source.first_damage
+            lost = f", and in {source.gaps} places frames are missing" if source.gaps else ""
+            yield f"corrupt at {at:.3f} s ({words}); {source.damaged} of {clock.num_frames} frames are damaged{lost}"
+        if self._at_end:
+            yield from self._ending.warnings(clock, is_damaged=source.gaps > 0)
 
-    def _grab(self) -> float | None:
-        """Grab the next frame; its presentation time in seconds, or None at the end."""
-        if self.grid.ended(self._clock.last_seconds):
-            return None
-        grabbed = self._capture.grab()
-        if self._strict and self._capture.first_damage:
-            at, words = self._capture.first_damage
+    def _end_seconds(self) -> float:
+        """When the last frame's showing ends; of a pass that stopped before the end, that of the last frame seen."""
+        if not self._at_end:
+            return self._clock.end_seconds()
+        return self._ending.seconds(self._clock, is_damaged=self._source.gaps > 0)
+
+    def _ticks_end_seconds(self) -> float:
+        end = self.grid.tick_seconds(self.grid.num_ticks)
+        return min(end, self._end_seconds()) if self._at_end else end
+
+    def _advance(self) -> None:
+        """Grab the next frame, or find that there is none."""
+        if not self._grab(self._source):
+            self._at_end = True
+            return
+        before = self._clock.last_step
+        at = self._clock.tick(self._source.pts_seconds())
+        self.limits.check_walk(self._clock.num_frames, at)
+        if self._clock.num_frames > 2 and abs(self._clock.last_step - before) > _STEADY_SECONDS:
+            self._is_steady = False
+        self._ahead = True
+
+    def _grab(self, source: Source) -> bool:
+        grabbed = source.grab()
+        if self._strict and source.first_damage:
+            at, words = source.first_damage
             raise CorruptVideo(
                 f"the video is corrupt at {at:.3f} s ({words}); repair it, or ask without strict", value=round(at, 3)
             )
-        if not grabbed:
-            return None
-        pts = self._clock.tick(self._capture.pts_seconds())
-        self.limits.check_walk(self._clock.num_frames, pts)
-        if not self.grid.ended(pts):
-            self._check_size()
-        return pts
+        return grabbed
 
-    def _check_size(self) -> None:
-        header, new_size = self.header, self._capture.new_size
-        if new_size:
-            raise size_changed(
-                (header.width, header.height), new_size, self._clock.last_seconds, header.rotation_degrees
-            )
+    def _settle(self, out: NDArray[np.uint8]) -> int:
+        """Now that it is known how long the pending frame is shown: its ticks, and its picture into `out`.
 
-    def _retrieve(self, out: NDArray[np.uint8]) -> bool:
-        bgr = self._capture.retrieve()
-        if bgr is None:
-            self._check_size()
+        Returns 0 where it serves none, or its picture must be fetched first.
+        """
+        served = 0
+        if self._pending:
+            since = self._clock.last_seconds if self._at_end else self._clock.previous_seconds
+            until = self._end_seconds() if self._at_end else self._clock.last_seconds
+            due = self.grid.due(since, until)
+            self.limits.check_ticks(self.grid.num_ticks + due, self.spec.sample_fps)
+            if due and not self._retrieved:
+                self._decode_again()
+                return 0
+            if due:
+                served = self._take(since, until, out)
+        self._pending, self._picture, self._retrieved = False, None, False
+        if self._at_end or self.grid.exhausted:
+            self.ended = True
+            self._check_enough()
+        else:
+            self._ahead = False
+            self._hold()
+        return served
+
+    def _hold(self) -> None:
+        """The frame grabbed last is pending now; its picture is taken where it will be asked for."""
+        self._pending = True
+        at, step = self._clock.last_seconds, self._clock.last_step
+        # Of the first one the time may still be put right, and with it the grid's origin.
+        first = self._clock.num_frames == 1
+        if first or not self._is_steady or self.grid.due(at, at + step + _STEADY_SECONDS):
+            self._retrieve()
+
+    def _retrieve(self) -> None:
+        try:
+            self._picture = self._source.retrieve()
+        except InterlacedFrame:
+            self._decode_again(interlaced=True)
+            return
+        self._retrieved = True
+
+    def _decode_again(self, *, interlaced: bool = False) -> None:
+        """From the start to the pending frame: its picture has gone, or OpenCV can't convert it."""
+        self._is_steady = False
+        self._source.release()
+        with self._opening():
+            if interlaced:
+                self._source = sources.pyav(
+                    self._path, self.container, "interlaced video", self._num_threads, self._log
+                )
+            else:
+                self._source = sources.open_source(self._path, self.container, self._num_threads, self._log)
+        self.header = self._source.header
+        self._catch_up = self._clock.num_frames - self._ahead
+
+    def _catch_up_one(self) -> None:
+        """A frame further to the pending one; and over the one after it, where that was grabbed already."""
+        self._catch_up -= 1
+        grabbed = self._grab(self._source)
+        if self._catch_up:
+            return
+        if grabbed:
+            self._retrieve()
+        self._retrieved = True
+        if self._ahead and not self._catch_up:
+            self._grab(self._source)
+
+    def _take(self, since: float, until: float, out: NDArray[np.uint8]) -> int:
+        """Where the frame could not be converted, the next one takes its ticks."""
+        if self._picture is None:
             self._dropped += 1
-            return False
-        self.limits.check_pixels(bgr.shape[1], bgr.shape[0])
-        if self._container is None:
-            self.describe(identify(self._path))
-        prepare(bgr, self.spec, self.header.rotation_degrees, out, self._pixel_aspect, self._to_rgb)
-        return True
-
-    def _note_used(self, pts: float, ticks: int) -> None:
+            return 0
+        self.limits.check_pixels(self._picture.shape[1], self._picture.shape[0])
+        prepare(self._picture, self.spec, self.header.orientation, out, float(self.header.pixel_aspect))
+        ticks = self.grid.take(since, until)
         if self._decoded == 0:
-            self._first_used = pts
-        self._last_used = pts
+            self._first_used = since
+        self._last_used = since
         self._decoded += 1
         self._repeated += ticks - 1
+        return ticks
 
     def _check_enough(self) -> None:
         if self._clock.num_frames == 0 or (self._decoded == 0 and self._dropped):
             raise no_frame(self.header.codec)
-        check_enough(self.grid.num_ticks, self.spec)
+        check_enough(self.grid.num_ticks, self.spec, self.grid.start_seconds, self._end_seconds())
 
 
-def check_enough(num_ticks: int, spec: ClipSpec) -> None:
-    """Raises TooShort when a clip has fewer ticks than the model needs."""
-    if num_ticks < spec.min_frames:
+def check_enough(num_ticks: int, spec: ClipSpec, start_seconds: float = 0.0, end_seconds: float = math.inf) -> None:
+    """Raises TooShort when a clip has fewer ticks than the model needs. Times: start asked for, end of the video."""
+    if num_ticks >= spec.min_frames:
+        return
+    if start_seconds >= end_seconds:
         raise TooShort(
-            f"the clip gives {num_ticks} frames at {spec.sample_fps:g} per second, the model needs "
-            f"{spec.min_frames}; send a longer clip",
-            value=num_ticks,
-            limit=spec.min_frames,
+            f"start_seconds is {start_seconds:g} and the video ends at {end_seconds:.3f} s; start before that",
+            value=start_seconds,
+            limit=round(end_seconds, 3),
         )
+    longer = "begin earlier, or send a longer clip" if start_seconds else "send a longer clip"
+    raise TooShort(
+        f"the clip gives {num_ticks} frames at {spec.sample_fps:g} per second, the model needs {spec.min_frames}; "
+        f"{longer}",
+        value=num_ticks,
+        limit=spec.min_frames,
+    )

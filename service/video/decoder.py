@@ -19,6 +19,7 @@ from service.video.confine import (
     FfmpegLog,
     Memory,
     confine,
+    files_may_be_opened,
     limit_cpu,
     name_process,
     open_files_again,
@@ -27,7 +28,14 @@ from service.video.confine import (
 from service.video.container import Container, identify_soon
 from service.video.decode import ClipReader, DecodeReport
 from service.video.diagnosis import explain, no_frame
-from service.video.errors import DecodeMemory, NoDecodableFrame, NotAVideo, VideoError
+from service.video.errors import (
+    CodecNotSupported,
+    DecodeMemory,
+    NoDecodableFrame,
+    NotAVideo,
+    NoVideoStream,
+    VideoError,
+)
 from service.video.facts import ProbeFacts
 from service.video.limits import DecodeLimits
 from service.video.probe import Prober, unopened
@@ -168,19 +176,16 @@ class ClipTask:
 
     def _open(self) -> ClipReader:
         request = self._request
-        with request.path.open("rb") as file:
-            try:
-                reader = ClipReader(
+        self._container = _identified(request)
+        try:
+            with files_may_be_opened():
+                return ClipReader(
                     request.path, self._spec, start_seconds=request.start_seconds, end_seconds=request.end_seconds,
-                    limits=request.limits, strict=request.strict, log=self._log,
+                    limits=request.limits, strict=request.strict, log=self._log, container=self._container,
+                    opening=files_may_be_opened,
                 )  # fmt: skip
-            except NotAVideo as error:
-                open_no_more_files()
-                raise explain(error, identify_soon(file), error.words) from error
-            open_no_more_files()
-            self._container = identify_soon(file)
-            reader.describe(self._container)
-            return reader
+        except NotAVideo as error:
+            raise explain(error, self._container, error.words) from error
 
 
 class ProbeTask:
@@ -219,28 +224,33 @@ class ProbeTask:
         """A process that probed takes no other video."""
 
     def _open(self) -> None:
-        with self._request.path.open("rb") as file:
-            try:
-                self._prober = Prober(self._request.path, self._request.limits, self._log)
-            except NotAVideo as error:
-                open_no_more_files()
-                self._container = identify_soon(file)
-                why = explain(error, self._container, error.words)
-                if isinstance(why, NotAVideo):
-                    raise why from error
-                self._unopened = unopened(self._container, why)
-            else:
-                open_no_more_files()
-                self._container = identify_soon(file)
+        request = self._request
+        self._container = _identified(request)
+        try:
+            with files_may_be_opened():
+                self._prober = Prober(request.path, request.limits, self._log, self._container, files_may_be_opened)
+        except NotAVideo as error:
+            why = explain(error, self._container, error.words)
+            if isinstance(why, NotAVideo):
+                raise why from error
+            self._unopened = unopened(self._container, why)
+        except (NoVideoStream, CodecNotSupported) as error:
+            self._unopened = unopened(self._container, error)
 
     def _facts(self, prober: Prober) -> ProbeFacts:
         if prober.ended and self._memory.exhausted(prober.header.width * prober.header.height):
             raise MemoryError
         if not prober.gave_nothing:
-            return prober.facts(self._container)
+            return prober.facts()
         damage = prober.first_damage
-        why = explain(no_frame(prober.header.codec), self._container, damage and damage[1])
-        return prober.facts(self._container, why)
+        return prober.facts(explain(no_frame(prober.header.codec), self._container, damage and damage[1]))
+
+
+def _identified(request: DecodeRequest) -> Container:
+    """By a process that can't open what the headers may name."""
+    with request.path.open("rb") as file:
+        open_no_more_files()
+        return identify_soon(file, request.stream)
 
 
 def _guarded(task: Task, go: Go, limits: DecodeLimits) -> Reply:

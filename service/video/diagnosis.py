@@ -6,11 +6,12 @@ import re
 
 from service.video.container import Container
 from service.video.errors import CodecNotSupported, NoDecodableFrame, NotAVideo, NoVideoStream, VideoError
+from service.video.opencv_source import NOT_ACCEPTED
 
 # FFmpeg's words when it has no decoder for what it knows, when it may not read the container, and when the
 # index of an MP4 or MOV file, which writers put at its end, is not there. (FFmpeg 5.1 writes "suppport".)
 _NO_DECODER = re.compile(r"doesn't sup+ort|no decoder|decoder not found|not implemented", re.IGNORECASE)
-_NOT_ACCEPTED = "Format not on whitelist"
+
 _NO_INDEX = "moov atom not found"
 _ACCEPTED = "MP4, MOV, MKV, WebM or AVI"
 # By MediaInfo's names: codecs that FFmpeg decodes everywhere, and containers that are for video.
@@ -50,7 +51,7 @@ def explain(error: VideoError, container: Container, words: str | None) -> Video
     named = f"{container.codec or 'no codec'} in {container.format}"
     if container.encryption:
         return NoDecodableFrame(f"the video ({named}) is encrypted; send one without DRM", value=container.encryption)
-    if words and words.startswith(_NOT_ACCEPTED):
+    if words and words.startswith(NOT_ACCEPTED):
         return CodecNotSupported(
             f"the container ({named}) is not accepted here; send {_ACCEPTED}, for example: "
             "ffmpeg -i INPUT -c:v libx264 -pix_fmt yuv420p OUTPUT.mp4",

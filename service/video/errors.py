@@ -56,11 +56,11 @@ class CorruptVideo(VideoError):
     title = "Corrupt video"
 
 
-class SizeChanged(VideoError):
-    """The picture's size changes in mid-stream, and OpenCV goes on with the first one."""
+class NoSuchStream(VideoError):
+    """The file has no video stream of the number asked for."""
 
-    code = "size_changed"
-    title = "Picture size changes"
+    code = "no_such_stream"
+    title = "No such stream"
 
 
 class TooShort(VideoError):

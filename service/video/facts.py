@@ -69,6 +69,7 @@ class Walk(Facts):
     commonest_step_seconds: float | None
     longest_step_seconds: float | None
     frames_without_time: int = Field(description="Frames whose timestamp is missing, or does not rise.")
+    jumps: int = Field(default=0, description="Places where the clock jumps, as of joined recordings.")
     keyframes: Keyframes | None = Field(description="Null where the decoder doesn't tell the pictures' types.")
 
 
@@ -94,6 +95,13 @@ class ProbeFacts(Facts):
     height: int | None = Field(default=None, description="Of the picture upright, stored pixels.")
     sample_aspect_ratio: str | None = Field(default=None, description="Width : height of a stored pixel.")
     rotation_degrees: int = Field(default=0, description="Clockwise turn that the player must apply.")
+    mirrored: bool = Field(default=False, description="Left and right change places, before the turn.")
+    video_streams: tuple[str, ...] = Field(default=(), description="Those of the file, by their numbers.")
+    num_films: int = Field(default=0, description="Of them, those that are more than a thumbnail.")
+    stream: int = Field(default=0, description="The one that this speaks of.")
+    second_file_byte: int | None = Field(default=None, description="Where another file begins behind the first.")
+    stream_start_seconds: float = Field(default=0.0, description="Of the stream, after the file's start.")
+    decoder: str | None = Field(default=None, description="What decodes it: opencv or pyav.")
     scan: str | None = Field(default=None, description="Progressive, Interlaced or MBAFF.")
     hdr: str | None = Field(default=None, description="PQ, HLG or the HDR format.")
     encryption: str | None = None

@@ -147,9 +147,10 @@ def _picture(facts: ProbeFacts) -> Iterator[Finding]:
             "separated here",
         )
     if facts.hdr:
-        yield _warning(
+        yield _info(
             "hdr",
-            f"the colours are {facts.hdr}: models are trained on standard range, and it is not mapped to that here",
+            f"the colours are {facts.hdr}: mapped to the standard range that models are trained on, which takes some "
+            "seconds more",
         )
     if facts.pixel_aspect != 1:
         yield _info(
@@ -160,6 +161,20 @@ def _picture(facts: ProbeFacts) -> Iterator[Finding]:
         yield _info(
             "rotated",
             f"stored turned by {facts.rotation_degrees}°; it is set upright before the model sees it",
+        )
+    if facts.mirrored:
+        yield _info("mirrored", "stored as in a mirror; left and right are exchanged before the model sees it")
+    if facts.num_films > 1:
+        listed = ", ".join(f"{number}: {found}" for number, found in enumerate(facts.video_streams))
+        yield _warning(
+            "several_streams",
+            f"{len(facts.video_streams)} video streams ({listed}); {facts.stream} is taken, ask for another with "
+            "stream",
+        )
+    if facts.second_file_byte is not None:
+        yield _warning(
+            "second_file",
+            f"another file begins at byte {facts.second_file_byte}, and is not looked at; send each by itself",
         )
 
 
@@ -197,6 +212,12 @@ def _timing(walk: Walk | None) -> Iterator[Finding]:
             "bad_timestamps",
             f"{walk.frames_without_time} of {walk.num_frames} frames have no timestamp that rises; the nominal "
             "step takes its place",
+        )
+    if walk.jumps:
+        yield _warning(
+            "clock_jumps",
+            f"in {walk.jumps} places the clock jumps, as where recordings were joined; predictions bridge it, and "
+            "other tools may hold a picture for as long",
         )
     if walk.rate == "variable":
         yield _info(

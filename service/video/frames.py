@@ -1,4 +1,4 @@
-"""One decoded frame to one encoder frame: pixel aspect, fit, rotation, colour order."""
+"""One decoded frame to one encoder frame: pixel aspect, fit, orientation, colour order."""
 
 from __future__ import annotations
 
@@ -6,37 +6,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from service.video.orientation import Orientation
 from service.video.spec import ClipSpec
 
 # Of what this module makes of a frame: features stored from another revision are stale.
-REVISION = 2
+REVISION = 3
 
 Image = NDArray[np.uint8]
 
-_ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
-
-def prepare(
-    bgr: Image,
-    spec: ClipSpec,
-    rotation_degrees: int,
-    out: Image,
-    pixel_aspect: float = 1.0,
-    to_rgb: NDArray[np.float32] | None = None,
-) -> None:
+def prepare(bgr: Image, spec: ClipSpec, orientation: Orientation, out: Image, pixel_aspect: float = 1.0) -> None:
     """Write a decoded frame into `out` as the encoder wants it.
 
-    bgr: (h, w, 3) uint8, as OpenCV retrieves it; rotation_degrees: clockwise, a multiple of 90;
-    pixel_aspect: width of a stored pixel by its height (the sample aspect ratio, ITU-T H.264 E.2.1);
-    to_rgb: (3, 3), from BGR to RGB where more than the order changes (`service.video.colour`);
-    out: (frame_height, frame_width, 3) uint8 RGB, C-contiguous.
+    bgr: (h, w, 3) uint8, as stored; pixel_aspect: width of a stored pixel by its height (the sample aspect ratio,
+    ITU-T H.264 E.2.1); out: (frame_height, frame_width, 3) uint8 RGB, C-contiguous.
 
     Each side is halved while it is at least twice the target, a plain mean of neighbours (cheap, no
     aliasing), then brought to it bilinearly by less than 2. The turn comes last, on few pixels: with the
     target's sides swapped for it, the picture is the same.
     """
     height, width = spec.frame_height, spec.frame_width
-    if rotation_degrees in (90, 270):
+    if orientation.swaps_sides:
         height, width = width, height
     if spec.resize == "crop":
         bgr = _centre(bgr, height * pixel_aspect / width)
@@ -44,12 +34,7 @@ def prepare(
         bgr = _halve(bgr, down, across)
     if bgr.shape[:2] != (height, width):
         bgr = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
-    if rotation_degrees:
-        bgr = cv2.rotate(bgr, _ROTATIONS[rotation_degrees])  # type: ignore[assignment]
-    if to_rgb is None:
-        cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=out)
-    else:
-        cv2.transform(bgr, to_rgb, dst=out)
+    cv2.cvtColor(orientation.apply(bgr), cv2.COLOR_BGR2RGB, dst=out)
 
 
 def _centre(bgr: Image, ratio: float) -> Image:

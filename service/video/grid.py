@@ -1,8 +1,9 @@
-"""The sampling grid: pure functions of presentation timestamps, apart from any decoding.
+"""The sampling grid: pure functions of the times at which frames are shown, apart from any decoding.
 
 t_k = t_0 + k / sample_fps with t_0 = max(start_seconds, first timestamp), relative to the stream's start.
-The frame for t_k is the first one with timestamp >= t_k - 1 ms: the one before is gone once the next is
-grabbed. A frame may serve several ticks; it is then encoded once and its feature repeated.
+A tick belongs to the frame that is shown then: the last one with timestamp <= t_k + 1 ms, shown until the next one
+comes, and the last one until its end. A frame may serve several ticks; it is then encoded once and its feature
+repeated.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ class SamplingGrid:
     """Counts, frame by frame in presentation order, the ticks that each frame serves.
 
     >>> grid = SamplingGrid(sample_fps=4.0)
-    >>> [grid.take(i / 10) for i in range(6)]
-    [1, 0, 0, 1, 0, 1]
+    >>> [grid.take(i / 10, (i + 1) / 10) for i in range(6)]
+    [1, 0, 1, 0, 0, 1]
     """
 
     def __init__(self, sample_fps: float, start_seconds: float = 0.0, end_seconds: float = math.inf) -> None:
@@ -34,32 +35,35 @@ class SamplingGrid:
             raise ValueError("the grid has no origin before the first timestamp")
         return self.origin_seconds + tick / self.sample_fps
 
-    def due(self, pts_seconds: float) -> int:
-        """Ticks that a frame at `pts_seconds` would serve, without taking them.
+    def due(self, from_seconds: float, until_seconds: float) -> int:
+        """Ticks that a frame shown between two times would serve, without taking them.
 
-        The first timestamp seen fixes the origin. Timestamps must rise; frames at or after `end_seconds`
-        (less the tolerance) serve nothing.
+        Of frames in their order; what earlier ones left is this one's. The first one seen fixes the origin. Ticks at
+        or after `end_seconds` (less the tolerance) are nobody's.
         """
-        if self.ended(pts_seconds):
-            return 0
         if self.origin_seconds is None:
-            self.origin_seconds = max(self.start_seconds, pts_seconds)
-        latest = pts_seconds + TOLERANCE_SECONDS
-        # In one step, however long the gap; then exactly, as the quotient is rounded.
-        ticks = math.floor((latest - self.origin_seconds) * self.sample_fps) + 1 - self.num_ticks
-        ticks = max(0, ticks)
-        while ticks and self.tick_seconds(self.num_ticks + ticks - 1) > latest:
-            ticks -= 1
-        while self.tick_seconds(self.num_ticks + ticks) <= latest:
-            ticks += 1
-        return ticks
+            self.origin_seconds = max(self.start_seconds, from_seconds)
+        return max(0, self._before(min(until_seconds, self.end_seconds) - TOLERANCE_SECONDS) - self.num_ticks)
 
-    def take(self, pts_seconds: float) -> int:
-        """Ticks that the frame at `pts_seconds` serves (0: it is walked over), now spent."""
-        ticks = self.due(pts_seconds)
+    def take(self, from_seconds: float, until_seconds: float) -> int:
+        """Ticks that the frame serves (0: it is walked over), now spent."""
+        ticks = self.due(from_seconds, until_seconds)
         self.num_ticks += ticks
         return ticks
 
-    def ended(self, pts_seconds: float) -> bool:
+    @property
+    def exhausted(self) -> bool:
         """Whether no later frame can serve a tick."""
-        return pts_seconds >= self.end_seconds - TOLERANCE_SECONDS
+        return self.origin_seconds is not None and (
+            self.tick_seconds(self.num_ticks) >= self.end_seconds - TOLERANCE_SECONDS
+        )
+
+    def _before(self, seconds: float) -> int:
+        """How many ticks lie before a time. In one step, however long the gap; then exactly, as it is rounded."""
+        assert self.origin_seconds is not None  # noqa: S101  (`due` sets it)
+        ticks = max(0, math.ceil((seconds - self.origin_seconds) * self.sample_fps))
+        while ticks and self.tick_seconds(ticks - 1) >= seconds:
+            ticks -= 1
+        while self.tick_seconds(ticks) < seconds:
+            ticks += 1
+        return ticks

@@ -19,6 +19,7 @@ class DecodeLimits:
     max_duration_seconds: float = 4 * 3600.0
     max_frames_walked: int = 1_000_000
     max_ticks: int = 200_000
+    max_hold_seconds: float = 600.0
     max_decode_stall_seconds: float = 20.0
     max_decode_seconds: float = 3600.0
     max_decode_cpu_seconds: int = 3600

@@ -15,11 +15,6 @@ from service.video.spec import ClipSpec
 
 # Codecs that an MP4 file can hold as they are.
 _IN_MP4 = {"h264", "hevc", "av1", "vp9", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg"}
-# To linear light, tone-mapped (Hable), to the colours of BT.709.
-_TONE_MAP = (
-    "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv,"
-    "format=yuv420p"
-)
 
 
 @dataclass(frozen=True)
@@ -87,12 +82,6 @@ def _scale(case: _Case) -> Remedy:
     return Remedy(filters=(f"scale={across}:{down}", *square))
 
 
-def _one_size(case: _Case) -> Remedy:
-    """That of the first picture, which is the header's; ffmpeg scales to it what comes later."""
-    width, height = (max(2, (side or 0) // 2 * 2) for side in (case.facts.width, case.facts.height))
-    return Remedy(filters=(f"scale={width}:{height}",))
-
-
 def _cut(case: _Case) -> Remedy:
     """To what all limits of length allow."""
     seconds = case.limits.max_duration_seconds
@@ -103,16 +92,14 @@ def _cut(case: _Case) -> Remedy:
     return Remedy(after=("-t", f"{seconds:.10g}", *count))
 
 
-# In the order of their filters: fields, then size, then colours.
+# In the order of their filters: fields, then size.
 _REMEDIES: dict[tuple[str, ...], Callable[[_Case], Remedy]] = {
     ("codec_not_supported",): lambda case: Remedy(encode=True),
     ("damaged",): lambda case: Remedy(encode=True, before=("-err_detect", "ignore_err")),
     # No -r: it drops and doubles frames where the header's rate is wrong too.
     ("bad_timestamps",): lambda case: Remedy(encode=True, before=("-fflags", "+genpts")),
     ("interlaced",): lambda case: Remedy(filters=("bwdif=mode=send_frame",)),
-    ("size_changed",): _one_size,
     ("too_many_pixels",): _scale,
-    ("hdr",): lambda case: Remedy(filters=(_TONE_MAP,)),
     ("too_long", "too_many_frames"): _cut,
 }
 # What writing the file anew mends; not worth another encoding.

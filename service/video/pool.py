@@ -52,6 +52,7 @@ class DecodePool:
         *,
         start_seconds: float = 0.0,
         end_seconds: float = float("inf"),
+        stream: int | None = None,
         strict: bool = False,
         priority: Priority = Priority.INTERACTIVE,
         check: Check = lambda: None,
@@ -59,26 +60,33 @@ class DecodePool:
         """A video to read, as a context manager; `check` is called while waiting and may raise (Cancelled)."""
         request = DecodeRequest(
             task="clip", path=path.absolute(), limits=self.limits, spec=spec, start_seconds=start_seconds,
-            end_seconds=end_seconds, strict=strict, chunk_frames=CHUNK_FRAMES,
+            end_seconds=end_seconds, stream=stream, strict=strict, chunk_frames=CHUNK_FRAMES,
             nice=JOB_NICE if priority is Priority.JOB else NICE,
         )  # fmt: skip
         return OpenVideo(self, request, check, priority, self._job_credits if priority is Priority.JOB else None)
 
     def header(
-        self, path: Path, *, priority: Priority = Priority.INTERACTIVE, check: Check = lambda: None
+        self,
+        path: Path,
+        *,
+        stream: int | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        check: Check = lambda: None,
     ) -> Container:
         """What the headers say, without a frame; blocks, for no video that decodes. Raises what opening it would."""
-        request = DecodeRequest(task="probe", path=path.absolute(), limits=self.limits)
+        request = DecodeRequest(task="probe", path=path.absolute(), limits=self.limits, stream=stream)
         with OpenVideo(self, request, check, priority, self._header_credits) as video:
             return video.container
 
-    def probe(self, path: Path, *, full: bool = False, check: Check = lambda: None) -> ProbeFacts:
+    def probe(
+        self, path: Path, *, full: bool = False, stream: int | None = None, check: Check = lambda: None
+    ) -> ProbeFacts:
         """What a file really is: by its header and first frames, or by a `full` walk. Blocks; nothing is inferred.
 
         Raises EmptyFile, NotAVideo and what ends a decode process; whatever else a prediction would refuse the
         file for is in the facts.
         """
-        request = DecodeRequest(task="probe", path=path.absolute(), limits=self.limits, full=full)
+        request = DecodeRequest(task="probe", path=path.absolute(), limits=self.limits, full=full, stream=stream)
         with OpenVideo(self, request, check, Priority.INTERACTIVE) as video:
             return video.facts()
 

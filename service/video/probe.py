@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from service.video.capture import Capture, ErrorLog, Header
-from service.video.container import Container
-from service.video.errors import TooLong, TooManyFrames, TooManyPixels, VideoError
-from service.video.facts import Damage, ProbeFacts, Promise, Refusal, Speed
+from service.video import sources
+from service.video.container import Container, identify
+from service.video.ending import Ending
+from service.video.errors import CodecNotSupported, TooLong, TooManyFrames, TooManyPixels, VideoError
+from service.video.facts import Damage, ProbeFacts, Promise, Refusal, Speed, Walk
 from service.video.limits import DecodeLimits
-from service.video.size_watch import size_changed
+from service.video.source import ErrorLog, Header, InterlacedFrame, Source
 from service.video.walk import Tally
 
 # Frames that tell how fast the file decodes here; every third is also converted.
@@ -23,19 +25,29 @@ _MEASURED_FRAMES, _CONVERTED_EVERY = 25, 3
 
 
 class Prober:
-    """One pass over one file. Raises EmptyFile, NotAVideo.
+    """One pass over one file. Raises what `sources.open_source` does. opening: as of `ClipReader`.
 
     >>> prober = Prober(path, DecodeLimits())            # doctest: +SKIP
     >>> prober.measure(0.025)                             # the first frames, and how fast they come
     >>> while not prober.ended: prober.walk(0.025)        # the others
-    >>> prober.facts(identify(path))
+    >>> prober.facts()
     """
 
-    def __init__(self, path: Path, limits: DecodeLimits, log: ErrorLog | None = None) -> None:
-        self._capture = Capture(path, 1, log)
+    def __init__(
+        self,
+        path: Path,
+        limits: DecodeLimits,
+        log: ErrorLog | None = None,
+        container: Container | None = None,
+        opening: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self.container = identify(path) if container is None else container
+        self._path, self._log, self._opening = path, log, opening
+        self._source: Source = sources.open_source(path, self.container, 1, log)
         self._limits = limits
-        self.header = self._capture.header
-        self._tally = Tally(self.header.step_seconds)
+        self.header = self._source.header
+        self._ending = Ending(self.container, self.header)
+        self._tally = Tally(self.header.step_seconds, limits.max_hold_seconds)
         self._start_seconds = self._decode_seconds = self._convert_seconds = 0.0
         self._measured = self._converted = 0
         self._refused: VideoError | None = None
@@ -69,33 +81,39 @@ class Prober:
     @property
     def first_damage(self) -> tuple[float, str] | None:
         """Time of the last good frame before the first damage, and FFmpeg's words for it."""
-        return self._capture.first_damage
+        return self._source.first_damage
 
     @property
     def gave_nothing(self) -> bool:
         """Whether the file ended without a frame."""
         return self.ended and not self._refused and not self._tally.num_frames
 
-    def facts(self, container: Container, no_frame: VideoError | None = None) -> ProbeFacts:
+    def facts(self, no_frame: VideoError | None = None) -> ProbeFacts:
         """All that is known by now. no_frame: why `gave_nothing`."""
         header, tally, refused = self.header, self._tally, no_frame or self._refused
-        turned = header.rotation_degrees in (90, 270)
-        aspect = header.pixel_aspect
-        return _headers(container).model_copy(
+        width, height = header.upright_size
+        return _headers(self.container).model_copy(
             update={
                 "codec": header.codec,
-                "width": header.height if turned else header.width,
-                "height": header.width if turned else header.height,
-                "sample_aspect_ratio": f"{aspect.numerator}:{aspect.denominator}",
-                "rotation_degrees": header.rotation_degrees,
-                "header": _promise(header, container),
+                "decoder": header.decoder,
+                "width": width,
+                "height": height,
+                "sample_aspect_ratio": header.sample_aspect_ratio,
+                "rotation_degrees": header.orientation.rotation_degrees,
+                "mirrored": header.orientation.mirrored,
+                "header": _promise(header, self._ending, self.container),
                 "decodable": tally.num_frames > 0,
                 "refusal": refused and _refusal(refused),
                 "speed": self._speed(),
                 "damage": self._damage(),
-                "walk": tally.walk(complete=not refused) if self.ended and tally.num_frames else None,
+                "walk": self._walk(complete=not refused) if self.ended and tally.num_frames else None,
             }
         )
+
+    def _walk(self, *, complete: bool) -> Walk:
+        clock = self._tally.clock
+        ended = self._ending.seconds(clock, is_damaged=self._source.gaps > 0) if complete else clock.end_seconds()
+        return self._tally.walk(ended, complete=complete)
 
     def _start(self) -> None:
         """The first frame pays for those that are decoded before it is shown, and for tables (HDR: 2 s)."""
@@ -111,29 +129,40 @@ class Prober:
         return time.perf_counter() - started
 
     def _grab(self) -> None:
-        if not self._capture.grab():
+        if not self._source.grab():
             self.ended = True
             return
-        pts = self._tally.add(self._capture.pts_seconds(), intra=self._capture.is_intra())
+        pts = self._tally.add(self._source.pts_seconds(), intra=self._source.is_intra())
         try:
             self._limits.check_walk(self._tally.num_frames, pts)
         except (TooLong, TooManyFrames) as error:
             self._refuse(error)
-        self._check_size(pts)
-
-    def _check_size(self, pts: float) -> None:
-        header, new_size = self.header, self._capture.new_size
-        if new_size and not self._refused:
-            self._refuse(size_changed((header.width, header.height), new_size, pts, header.rotation_degrees))
 
     def _convert(self) -> None:
-        bgr = self._capture.retrieve()
+        try:
+            bgr = self._source.retrieve()
+        except InterlacedFrame:
+            self._switch()
+            return
         if bgr is None:
             return
         try:
             self._limits.check_pixels(bgr.shape[1], bgr.shape[0])
         except TooManyPixels as error:
             self._refuse(error)
+
+    def _switch(self) -> None:
+        """To PyAV, from the start to the frame that OpenCV can't convert."""
+        self._source.release()
+        try:
+            with self._opening():
+                self._source = sources.pyav(self._path, self.container, "interlaced video", 1, self._log)
+        except CodecNotSupported as error:
+            self._refuse(error)
+            return
+        self.header = self._source.header
+        for _ in range(self._tally.num_frames):
+            self._source.grab()
 
     def _refuse(self, error: VideoError) -> None:
         self._refused = error
@@ -150,10 +179,10 @@ class Prober:
         )
 
     def _damage(self) -> Damage | None:
-        if self._capture.first_damage is None:
+        if self._source.first_damage is None:
             return None
-        at, words = self._capture.first_damage
-        return Damage(first_seconds=round(at, 6), words=words, frames=self._capture.damaged, gaps=self._capture.gaps)
+        at, words = self._source.first_damage
+        return Damage(first_seconds=round(at, 6), words=words, frames=self._source.damaged, gaps=self._source.gaps)
 
 
 def unopened(container: Container, error: VideoError) -> ProbeFacts:
@@ -174,19 +203,21 @@ def _headers(container: Container) -> ProbeFacts:
         scan=container.scan,
         hdr=container.hdr,
         encryption=container.encryption,
+        video_streams=tuple(map(str, container.streams)),
+        num_films=container.num_films,
+        second_file_byte=container.second_file_byte,
+        stream=container.stream,
+        stream_start_seconds=container.start_seconds,
         index_first=container.streamable,
         truncated=container.truncated,
         header=Promise(num_frames=container.num_frames, duration_seconds=container.duration_seconds),
     )
 
 
-def _promise(header: Header, container: Container) -> Promise:
-    """FFmpeg's reading, as decoding relies on it; MediaInfo's where it has none."""
-    return Promise(
-        num_frames=header.num_frames or container.num_frames,
-        duration_seconds=header.duration_seconds or container.duration_seconds,
-        fps=header.fps,
-    )
+def _promise(header: Header, ending: Ending, container: Container) -> Promise:
+    """The stream's own, then FFmpeg's reading; MediaInfo's where it has none."""
+    seconds = ending.stream_seconds or header.duration_seconds or container.duration_seconds
+    return Promise(num_frames=header.num_frames or container.num_frames, duration_seconds=seconds, fps=header.fps)
 
 
 def _refusal(error: VideoError) -> Refusal:

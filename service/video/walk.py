@@ -21,9 +21,8 @@ class Tally:
     A step counts between two frames whose timestamps are the file's own.
     """
 
-    def __init__(self, step_seconds: float) -> None:
-        self._clock = Clock(step_seconds)
-        self._first = math.nan
+    def __init__(self, step_seconds: float, max_hold_seconds: float = math.inf) -> None:
+        self.clock = Clock(step_seconds, max_hold_seconds)
         self._steps: Counter[int] = Counter()
         self._shortest, self._longest = math.inf, 0.0
         self._sum, self._counted = 0.0, 0
@@ -35,17 +34,15 @@ class Tally:
     @property
     def num_frames(self) -> int:
         """Frames added."""
-        return self._clock.num_frames
+        return self.clock.num_frames
 
     def add(self, pts_seconds: float, *, intra: bool) -> float:
         """The next frame; its time, seconds."""
-        nominal = self._clock.num_nominal
-        at = self._clock.tick(pts_seconds)
-        is_true = self._clock.num_nominal == nominal
-        if self.num_frames == 1:
-            self._first = at
-        elif is_true and self._previous_is_true:
-            self._add_step(self._clock.last_step)
+        nominal = self.clock.num_nominal
+        at = self.clock.tick(pts_seconds)
+        is_true = self.clock.num_nominal == nominal
+        if self.num_frames > 1 and is_true and self._previous_is_true:
+            self._add_step(self.clock.last_step)
         self._previous_is_true = is_true
         if intra:
             self._end_run(at)
@@ -54,15 +51,15 @@ class Tally:
         self._run_frames += 1
         return at
 
-    def walk(self, *, complete: bool) -> Walk:
-        """What has been seen; at least one frame."""
-        clock, counted = self._clock, self._counted
+    def walk(self, end_seconds: float, *, complete: bool) -> Walk:
+        """What has been seen; at least one frame. end_seconds: when the last one's showing ends."""
+        clock, counted = self.clock, self._counted
         mean = self._sum / counted if counted else None
         return Walk(
             complete=complete,
             num_frames=clock.num_frames,
-            duration_seconds=round(clock.end_seconds, 6),
-            first_seconds=round(self._first, 6),
+            duration_seconds=round(end_seconds, 6),
+            first_seconds=round(clock.first_seconds, 6),
             last_seconds=round(clock.last_seconds, 6),
             rate=self._rate(mean),
             fps=round(1.0 / mean, 4) if mean else None,
@@ -70,7 +67,8 @@ class Tally:
             commonest_step_seconds=self._commonest() if counted else None,
             longest_step_seconds=round(self._longest, 6) if counted else None,
             frames_without_time=clock.num_nominal,
-            keyframes=self._keyframes(),
+            jumps=clock.num_jumps,
+            keyframes=self._keyframes(end_seconds),
         )
 
     def _add_step(self, step: float) -> None:
@@ -96,13 +94,13 @@ class Tally:
             self._longest_run_frames = max(self._longest_run_frames, self._run_frames)
             self._longest_run = max(self._longest_run, at - self._run_from)
 
-    def _keyframes(self) -> Keyframes | None:
+    def _keyframes(self, end_seconds: float) -> Keyframes | None:
         if not self._intra:
             return None
-        self._end_run(self._clock.end_seconds)
+        self._end_run(end_seconds)
         return Keyframes(
             count=self._intra,
             longest_frames=self._longest_run_frames,
             longest_seconds=round(self._longest_run, 6),
-            mean_seconds=round((self._clock.end_seconds - self._first) / self._intra, 6),
+            mean_seconds=round((end_seconds - self.clock.first_seconds) / self._intra, 6),
         )

@@ -45,8 +45,8 @@ class Message(BaseModel):
 class DecodeRequest(Message):
     """One video for a new decode process. `clip` gives frames by the spec, `probe` facts.
 
-    chunk_frames: frames of one shared segment. full: the probe walks the whole video. nice: of its process, which
-    takes videos of this value only.
+    stream: which of the file's video streams. chunk_frames: frames of one shared segment. full: the probe walks the
+    whole video. nice: of its process, which takes videos of this value only.
     """
 
     task: Literal["clip", "probe"]
@@ -55,6 +55,7 @@ class DecodeRequest(Message):
     spec: ClipSpec | None = None
     start_seconds: float = 0.0
     end_seconds: float = float("inf")
+    stream: int | None = None
     strict: bool = False
     chunk_frames: int = 1
     full: bool = False

@@ -24,7 +24,6 @@ import cv2
 from service.give_way import give_way
 from service.video import decoder
 from service.video.confine import die_with_parent, name_process
-from service.video.container import identify
 from service.video.decode import ClipReader
 from service.video.spec import ClipSpec
 from service.video.wire import MAX_MESSAGE_BYTES, READY, DecodeRequest, Exit, Reply
@@ -134,12 +133,9 @@ def _warm_up() -> None:
 
     MediaInfo's library has to be there, as a decoder may open no file by the time that it needs it.
     """
-    with _silenced():
-        with ClipReader(_CLIP, ClipSpec(sample_fps=25.0, frame_height=32, frame_width=32)) as reader:
-            for _ in reader.chunks(_CLIP_FRAMES):
-                pass
-        with _CLIP.open("rb") as file:
-            identify(file)
+    with _silenced(), ClipReader(_CLIP, ClipSpec(sample_fps=25.0, frame_height=32, frame_width=32)) as reader:
+        for _ in reader.chunks(_CLIP_FRAMES):
+            pass
 
 
 @contextlib.contextmanager

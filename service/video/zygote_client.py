@@ -78,8 +78,8 @@ class ZygoteClient:
             **_ONE_THREAD,
             # A thread's own arena would count against RLIMIT_AS with 64 MiB.
             "MALLOC_ARENA_MAX": "1",
-            # Errors, and what decoders say of a new size, for `FfmpegLog`.
-            "OPENCV_FFMPEG_LOGLEVEL": "40",
+            # Errors, for `FfmpegLog`.
+            "OPENCV_FFMPEG_LOGLEVEL": "16",
             "OPENCV_LOG_LEVEL": "SILENT",
         }
         with theirs:

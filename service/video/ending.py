@@ -1,0 +1,83 @@
+"""How long the last frame is shown, and whether a file is cut short: what is promised against what came."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from service.video.clock import Clock
+from service.video.container import Container
+from service.video.source import Header
+
+# A header's duration may be a rounded one, or that of a longer sound track.
+_SECONDS, _SHARE = 0.5, 0.95
+# Formats whose own clock has no constant step: each picture says how long it is shown.
+_OF_PICTURES = ("GIF", "PNG", "WebP")
+# Their tracks say how long they are, each by itself.
+_BY_TRACK = ("Matroska", "WebM")
+# A last frame is as long as others are, within the rounding of a duration: of more the warning tells.
+_USUAL_STEPS = 1.5
+
+
+class Ending:
+    """Of one stream, by its headers."""
+
+    def __init__(self, container: Container, header: Header) -> None:
+        self._container = container
+        self._header = header
+
+    @property
+    def says_variable(self) -> bool:
+        """Whether the headers tell of pictures that are held."""
+        return self._container.frame_rate_mode == "VFR" or self._container.format in _OF_PICTURES
+
+    @property
+    def stream_seconds(self) -> float | None:
+        """The stream's own length, from its start; None where only that of the whole file is known, or nothing."""
+        container = self._container
+        if container.last_frame_seconds is not None or container.format in _BY_TRACK:
+            return container.duration_seconds or self._header.duration_seconds
+        return None if "Audio" in container.kinds else self._header.duration_seconds
+
+    def seconds(self, clock: Clock, *, is_damaged: bool = False) -> float:
+        """When the last frame's showing ends. is_damaged: packets were lost, maybe at the end.
+
+        By the last sample's own duration, where all samples have come; else by the stream's, where that can be true:
+        not of a file that is cut off, and of samples that say how long they are shown not for longer.
+        """
+        if self._container.truncated or is_damaged:
+            return clock.end_seconds()
+        longest = self._container.last_frame_seconds
+        if longest and clock.num_frames >= (self._header.num_frames or math.inf):
+            return clock.end_seconds_held(longest)
+        end = clock.end_seconds(self.stream_seconds)
+        usual = max(clock.step_seconds, clock.last_step) * _USUAL_STEPS
+        if longest is not None and end - clock.last_seconds > longest + usual:
+            return clock.end_seconds()
+        return end
+
+    def warnings(self, clock: Clock, *, is_damaged: bool = False) -> Iterator[str]:
+        """Of a walk to the end."""
+        end = self.seconds(clock, is_damaged=is_damaged)
+        promised = self.stream_seconds or self._header.duration_seconds
+        if promised is None or clock.num_jumps:
+            return
+        if _short(end, promised) and self._is_incomplete(clock):
+            yield (
+                f"the header promises {promised:.2f} s of video, {end:.2f} s came: the file is cut short, or its "
+                "header is wrong"
+            )
+        elif self._container.last_frame_seconds is None and _short(clock.last_seconds + clock.step_seconds, end):
+            yield (
+                f"the last frame, at {clock.last_seconds:.3f} s, is held to the end that the header promises, "
+                f"{end:.3f} s, unless the file is cut short"
+            )
+
+    def _is_incomplete(self, clock: Clock) -> bool:
+        """Of a stream whose own length nobody tells, only the number of frames does."""
+        return self.stream_seconds is not None or clock.num_frames < (self._header.num_frames or 0)
+
+
+def _short(seconds: float, promised: float) -> bool:
+    """Whether it falls short by more than headers round."""
+    return seconds < min(promised * _SHARE, promised - _SECONDS)

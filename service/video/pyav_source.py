@@ -1,0 +1,142 @@
+"""PyAV, for what OpenCV can't: frames of two fields, and a video stream that is not the first one.
+
+An extra (`codecs` in pyproject.toml): its wheels carry x264 and x265, so that what is distributed with them is under
+the GPL. Everything here is also `OpenCvSource`'s; nothing else of the service imports it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.video import FORMATS
+from service.video.errors import NotAVideo
+from service.video.orientation import UPRIGHT, Orientation
+from service.video.source import Damages, ErrorLog, Header, sane_fps, sane_pixel_aspect
+
+try:
+    import av
+    import av.error
+    import av.logging
+except ImportError:
+    AVAILABLE = False
+else:
+    AVAILABLE = True
+    # FFmpeg's own callback writes to standard error, where `FfmpegLog` reads; PyAV's would need the interpreter.
+    av.logging.restore_default_callback()
+
+VERSION = av.__version__ if AVAILABLE else "none"
+
+
+class PyAvSource(Damages):
+    """One open video, any of its video streams. Raises NotAVideo."""
+
+    def __init__(
+        self,
+        path: Path,
+        stream: int = 0,
+        num_threads: int = 1,
+        log: ErrorLog | None = None,
+        orientation: Orientation = UPRIGHT,
+    ) -> None:
+        """stream: its number among the file's video streams, cover art not counted."""
+        super().__init__(log)
+        av.logging.set_level(av.logging.ERROR if log else av.logging.PANIC)
+        options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+        try:
+            self._container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
+        except av.error.FFmpegError as error:
+            raise NotAVideo(f"no video can be opened in these bytes ({error.strerror}); send the whole file") from error
+        videos = [found for found in self._container.streams.video if not found.disposition & _ATTACHED_PICTURE]
+        if stream >= len(videos):
+            self._container.close()
+            raise NotAVideo(f"video stream {stream} can't be opened; send the film alone", value=stream)
+        self._stream = videos[stream]
+        self._stream.codec_context.thread_count = num_threads
+        self.header = self._read_header(orientation)
+        self._start = self._stream.start_time
+        self._last_pts = 0.0
+        self._gap = False
+        self._frames = self._decoded()
+        self._frame: av.VideoFrame | None = None
+
+    def grab(self) -> bool:
+        """Decode the next frame, over packets that can't be; False at the end."""
+        self._gap = False
+        self._frame = next(self._frames, None)
+        self.note(self._last_pts, frame=self._frame is not None, gap=self._gap and self._frame is not None)
+        if self._frame is None:
+            return False
+        pts = self.pts_seconds()
+        self._last_pts = pts if math.isfinite(pts) else self._last_pts
+        return True
+
+    def pts_seconds(self) -> float:
+        """Presentation timestamp of the frame grabbed last, relative to the stream's start; NaN without one."""
+        frame, base = self._frame, self._stream.time_base
+        pts = None if frame is None else frame.dts if frame.pts is None else frame.pts
+        if pts is None or base is None:
+            return math.nan
+        if self._start is None:
+            self._start = pts
+        return float((pts - self._start) * base)
+
+    @property
+    def times_are_rounded(self) -> bool:
+        """Never."""
+        return False
+
+    def is_intra(self) -> bool:
+        """Whether the frame grabbed last is an I picture."""
+        return self._frame is not None and self._frame.pict_type == av.video.frame.PictureType.I
+
+    def retrieve(self) -> NDArray[np.uint8] | None:
+        """The frame grabbed last, (h, w, 3) uint8 BGR in the header's size."""
+        if self._frame is None:
+            return None
+        bgr = self._frame.reformat(self.header.width, self.header.height, "bgr24").to_ndarray()
+        return bgr.astype(np.uint8, copy=False)
+
+    def release(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                yield from packet.decode()
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError:
+                self._gap = True
+                if packet is None:
+                    return
+
+    def _read_header(self, orientation: Orientation) -> Header:
+        stream, context = self._stream, self._stream.codec_context
+        aspect = stream.sample_aspect_ratio
+        fps = sane_fps(float(stream.average_rate or 0))
+        seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        frames = stream.frames or round(seconds * (fps or 0.0))
+        return Header(
+            codec=context.name,
+            width=context.width,
+            height=context.height,
+            orientation=orientation,
+            pixel_aspect=sane_pixel_aspect(aspect.numerator, aspect.denominator) if aspect else sane_pixel_aspect(1, 1),
+            fps=fps,
+            num_frames=frames or None,
+            decoder="pyav",
+        )
+
+
+# AV_DISPOSITION_ATTACHED_PIC
+_ATTACHED_PICTURE = 0x0400

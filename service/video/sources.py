@@ -1,0 +1,67 @@
+"""Which library decodes a video. OpenCV, wherever its build does it right; else PyAV, where it is installed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+
+from service.video import pyav_source
+from service.video.container import Container
+from service.video.errors import CodecNotSupported, NoVideoStream
+from service.video.opencv_source import OpenCvSource
+from service.video.orientation import Orientation
+from service.video.pyav_source import PyAvSource
+from service.video.source import ErrorLog, Source
+
+# What decides the pixels beside the file and the spec.
+VERSIONS = f"opencv {cv2.__version__}, pyav {pyav_source.VERSION}"
+_WITHOUT = "PyAV, which is not installed here: pip install -r requirements/codecs.txt (`make serve` does)"
+
+
+def open_source(path: Path, container: Container, num_threads: int = 1, log: ErrorLog | None = None) -> Source:
+    """Open the container's chosen stream.
+
+    Raises EmptyFile, NotAVideo, NoVideoStream, CodecNotSupported.
+    """
+    if container.is_sound:
+        raise NoVideoStream(
+            f"the file is {container.format} and holds only sound (cover art is no video); send one with a video stream"
+        )
+    if container.stream:
+        return pyav(path, container, f"video stream {container.stream}", num_threads, log)
+    if container.interlaced and (pyav_source.AVAILABLE or log is None):
+        return pyav(path, container, "interlaced video", num_threads, log)
+    source = OpenCvSource(path, num_threads, log)
+    if _is_another(source, container):
+        source.release()
+        return pyav(path, container, "a film behind a picture", num_threads, log)
+    if container.orientation is not None:
+        source.header = replace(source.header, orientation=container.orientation)
+    return source
+
+
+def pyav(path: Path, container: Container, what: str, num_threads: int = 1, log: ErrorLog | None = None) -> Source:
+    """What OpenCV can't decode; raises CodecNotSupported where PyAV is missing."""
+    if not pyav_source.AVAILABLE:
+        mend = f"-map 0:v:{container.stream}" if container.stream else "-vf bwdif=mode=send_frame"
+        raise CodecNotSupported(
+            f"{what} ({container.codec or 'unknown'} in {container.format or 'no known container'}) needs {_WITHOUT}; "
+            f"or convert it: ffmpeg -i INPUT {mend} -c:v libx264 -pix_fmt yuv420p OUTPUT.mp4",
+            value=what,
+        )
+    return PyAvSource(path, container.stream, num_threads, log, container.orientation or _turned(path))
+
+
+def _turned(path: Path) -> Orientation:
+    """By OpenCV's reading of the header, which PyAV's lacks."""
+    source = OpenCvSource(path)
+    source.release()
+    return source.header.orientation
+
+
+def _is_another(source: OpenCvSource, container: Container) -> bool:
+    """OpenCV takes the first stream that has pictures: cover art may lie before the film."""
+    seen, meant = (source.header.width, source.header.height), (container.width, container.height)
+    return source.header.codec in ("mjpeg", "png") and container.codec not in ("JPEG", "PNG", None) and seen != meant
