@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.video import FORMATS
+from service.video import DEMUXER_OPTIONS
 from service.video.errors import NotAVideo
 from service.video.orientation import UPRIGHT, Orientation
 from service.video.source import Damages, ErrorLog, Header, sane_fps, sane_pixel_aspect
@@ -46,9 +46,8 @@ class PyAvSource(Damages):
         """stream: its number among the file's video streams, cover art not counted."""
         super().__init__(log)
         av.logging.set_level(av.logging.ERROR if log else av.logging.PANIC)
-        options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
         try:
-            self._container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
+            self._container = av.open(str(path.absolute()), options=dict(DEMUXER_OPTIONS), metadata_errors="replace")
         except av.error.FFmpegError as error:
             raise NotAVideo(f"no video can be opened in these bytes ({error.strerror}); send the whole file") from error
         videos = [found for found in self._container.streams.video if not found.disposition & _ATTACHED_PICTURE]

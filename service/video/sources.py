@@ -17,6 +17,8 @@ from service.video.source import ErrorLog, Source
 
 # What decides the pixels beside the file and the spec.
 VERSIONS = f"opencv {cv2.__version__}, pyav {pyav_source.VERSION}"
+# What cover art is coded in; OpenCV takes it where it lies before the film.
+_OF_PICTURES = ("mjpeg", "png", "mpng", "gif", "bmp", "webp")
 _WITHOUT = "PyAV, which is not installed here: pip install -r requirements/codecs.txt (`make serve` does)"
 
 
@@ -25,18 +27,21 @@ def open_source(path: Path, container: Container, num_threads: int = 1, log: Err
 
     Raises EmptyFile, NotAVideo, NoVideoStream, CodecNotSupported.
     """
-    if container.is_sound:
-        raise NoVideoStream(
-            f"the file is {container.format} and holds only sound (cover art is no video); send one with a video stream"
-        )
     if container.stream:
         return pyav(path, container, f"video stream {container.stream}", num_threads, log)
     if container.interlaced and (pyav_source.AVAILABLE or log is None):
         return pyav(path, container, "interlaced video", num_threads, log)
     source = OpenCvSource(path, num_threads, log)
-    if _is_another(source, container):
-        source.release()
-        return pyav(path, container, "a film behind a picture", num_threads, log)
+    if source.header.codec in _OF_PICTURES:
+        if container.is_sound:
+            source.release()
+            raise NoVideoStream(
+                f"the file is {container.format} and holds only sound (cover art is no video); send one with a video "
+                "stream"
+            )
+        if container.streams and container.codec not in ("JPEG", "PNG", "GIF", None):
+            source.release()
+            return pyav(path, container, "a film behind a picture", num_threads, log)
     if container.orientation is not None:
         source.header = replace(source.header, orientation=container.orientation)
     return source
@@ -60,8 +65,3 @@ def _turned(path: Path) -> Orientation:
     source.release()
     return source.header.orientation
 
-
-def _is_another(source: OpenCvSource, container: Container) -> bool:
-    """OpenCV takes the first stream that has pictures: cover art may lie before the film."""
-    seen, meant = (source.header.width, source.header.height), (container.width, container.height)
-    return source.header.codec in ("mjpeg", "png") and container.codec not in ("JPEG", "PNG", None) and seen != meant
