@@ -12,8 +12,5 @@ FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,gif,ogg,apng,mxf,nut,ivf,yuv4mpegpipe,dv,"
     "h264,hevc,vvc,m4v,mjpeg,av1,obu"
 )
-# GIFs that ask for a delay of 0 or 1/100 s are shown with 1/10 s, by browsers and by FFmpeg before 8.
-DEMUXER_OPTIONS = {
-    "protocol_whitelist": "file", "format_whitelist": FORMATS, "min_delay": "2", "default_delay": "10",
-}  # fmt: skip
+DEMUXER_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "|".join(f"{name};{value}" for name, value in DEMUXER_OPTIONS.items())

@@ -33,6 +33,13 @@ def no_frame(codec: str) -> NoDecodableFrame:
     )
 
 
+def sound_alone(container: Container) -> NoVideoStream:
+    """A song, maybe with its cover."""
+    return NoVideoStream(
+        f"the file is {container.format} and holds only sound (cover art is no video); send one with a video stream"
+    )
+
+
 def explain(error: VideoError, container: Container, words: str | None) -> VideoError:
     """The error that the headers justify in place of NotAVideo or NoDecodableFrame; words: FFmpeg's first, if any.
 
@@ -70,6 +77,8 @@ def explain(error: VideoError, container: Container, words: str | None) -> Video
 
 def _without_video(error: VideoError, container: Container) -> VideoError:
     """A container of sound, a picture, or something else altogether."""
+    if container.is_sound:
+        return sound_alone(container)
     if "Image" in container.kinds:
         if isinstance(error, NotAVideo):
             return NotAVideo(f"the file is a picture ({container.format}); send {_ACCEPTED}", value=container.format)

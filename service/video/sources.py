@@ -9,7 +9,8 @@ import cv2
 
 from service.video import pyav_source
 from service.video.container import Container
-from service.video.errors import CodecNotSupported, NoVideoStream
+from service.video.diagnosis import sound_alone
+from service.video.errors import CodecNotSupported
 from service.video.opencv_source import OpenCvSource
 from service.video.orientation import Orientation
 from service.video.pyav_source import PyAvSource
@@ -35,10 +36,7 @@ def open_source(path: Path, container: Container, num_threads: int = 1, log: Err
     if source.header.codec in _OF_PICTURES:
         if container.is_sound:
             source.release()
-            raise NoVideoStream(
-                f"the file is {container.format} and holds only sound (cover art is no video); send one with a video "
-                "stream"
-            )
+            raise sound_alone(container)
         if container.streams and container.codec not in ("JPEG", "PNG", "GIF", None):
             source.release()
             return pyav(path, container, "a film behind a picture", num_threads, log)
@@ -64,4 +62,3 @@ def _turned(path: Path) -> Orientation:
     source = OpenCvSource(path)
     source.release()
     return source.header.orientation
-
