@@ -35,8 +35,10 @@ from service.video.limits import DecodeLimits
 from service.video.source import DecoderName, ErrorLog, Header, InterlacedFrame, Source
 from service.video.spec import ClipSpec
 
-# Of a constant rate: steps are rounded to the container's time base, 1 ms at worst, at both ends.
-_STEADY_SECONDS = 2e-3
+# Steps of a constant rate are equal, or rounded to the container's time base, 1 ms at worst, at both ends.
+_EXACT_SECONDS, _ROUNDED_SECONDS = 1e-5, 2e-3
+# Of equal steps: less than the grid's tolerance, or the frame before a tick's own would be retrieved as well.
+_LEAST_SLACK_SECONDS = 5e-4
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class ClipReader:
         # A frame after the pending one was grabbed, and its time is the clock's; or there is none.
         self._ahead = self._at_end = False
         self._is_steady = not self._ending.says_variable
+        self._slack_seconds = _LEAST_SLACK_SECONDS
         self._catch_up = 0
         self._decoded = self._repeated = self._dropped = 0
         self._first_used = self._last_used = math.nan
@@ -165,14 +168,15 @@ class ClipReader:
         """
         ticks: list[int] = []
         until = time.monotonic() + seconds
-        while len(ticks) < len(out):
+        while len(ticks) < len(out) and not self.ended:
             if self._catch_up:
                 self._catch_up_one()
-            elif not self._ahead and not self._at_end:
-                self._advance()
-            elif served := self._settle(out[len(ticks)]):
-                ticks.append(served)
-            if self.ended or time.monotonic() > until:
+            else:
+                if not self._ahead and not self._at_end:
+                    self._advance()
+                if served := self._settle(out[len(ticks)]):
+                    ticks.append(served)
+            if time.monotonic() > until:
                 break
         return np.array(ticks, np.int64)
 
@@ -246,14 +250,18 @@ class ClipReader:
 
     def _advance(self) -> None:
         """Grab the next frame, or find that there is none."""
+        clock = self._clock
         if not self._grab(self._source):
             self._at_end = True
             return
-        before = self._clock.last_step
-        at = self._clock.tick(self._source.pts_seconds())
-        self.limits.check_walk(self._clock.num_frames, at)
-        if self._clock.num_frames > 2 and abs(self._clock.last_step - before) > _STEADY_SECONDS:
-            self._is_steady = False
+        before = clock.last_step
+        at = clock.tick(self._source.pts_seconds())
+        self.limits.check_walk(clock.num_frames, at)
+        if clock.num_frames > 2:
+            change = abs(clock.last_step - before)
+            if change > _EXACT_SECONDS:
+                self._slack_seconds = _ROUNDED_SECONDS
+                self._is_steady = self._is_steady and change <= _ROUNDED_SECONDS
         self._ahead = True
 
     def _grab(self, source: Source) -> bool:
@@ -296,7 +304,7 @@ class ClipReader:
         at, step = self._clock.last_seconds, self._clock.last_step
         # Of the first one the time may still be put right, and with it the grid's origin.
         first = self._clock.num_frames == 1
-        if first or not self._is_steady or self.grid.due(at, at + step + _STEADY_SECONDS):
+        if first or not self._is_steady or self.grid.due(at, at + step + self._slack_seconds):
             self._retrieve()
 
     def _retrieve(self) -> None:

@@ -28,6 +28,7 @@ class SamplingGrid:
         self.end_seconds = end_seconds
         self.origin_seconds: float | None = None
         self.num_ticks = 0
+        self._next_seconds = -math.inf  # of the next tick, once there is an origin
 
     def tick_seconds(self, tick: int) -> float:
         """Time of a tick on the grid, seconds from the stream's start."""
@@ -42,21 +43,21 @@ class SamplingGrid:
         or after `end_seconds` (less the tolerance) are nobody's.
         """
         if self.origin_seconds is None:
-            self.origin_seconds = max(self.start_seconds, from_seconds)
-        return max(0, self._before(min(until_seconds, self.end_seconds) - TOLERANCE_SECONDS) - self.num_ticks)
+            self.origin_seconds = self._next_seconds = max(self.start_seconds, from_seconds)
+        last = min(until_seconds, self.end_seconds) - TOLERANCE_SECONDS
+        return 0 if last <= self._next_seconds else self._before(last) - self.num_ticks
 
     def take(self, from_seconds: float, until_seconds: float) -> int:
         """Ticks that the frame serves (0: it is walked over), now spent."""
-        ticks = self.due(from_seconds, until_seconds)
-        self.num_ticks += ticks
+        if ticks := self.due(from_seconds, until_seconds):
+            self.num_ticks += ticks
+            self._next_seconds = self.tick_seconds(self.num_ticks)
         return ticks
 
     @property
     def exhausted(self) -> bool:
         """Whether no later frame can serve a tick."""
-        return self.origin_seconds is not None and (
-            self.tick_seconds(self.num_ticks) >= self.end_seconds - TOLERANCE_SECONDS
-        )
+        return self._next_seconds >= self.end_seconds - TOLERANCE_SECONDS
 
     def _before(self, seconds: float) -> int:
         """How many ticks lie before a time. In one step, however long the gap; then exactly, as it is rounded."""

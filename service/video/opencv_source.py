@@ -49,6 +49,7 @@ class OpenCvSource(Damages):
         # Versions differ in whether they rotate by default: never, and we do it ourselves.
         self._cv.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         self.header = self._read_header()
+        self._pts = math.nan
         self._last_pts = 0.0
         self._num_frames = 0
         self._first_frame: float | None = None
@@ -62,17 +63,20 @@ class OpenCvSource(Damages):
                 self.note(self._last_pts, frame=False)
                 return False
         self._num_frames += 1
-        self.note(self._last_pts, frame=True, gap=tries > 0)
-        pts = self.pts_seconds()
-        self._last_pts = pts if math.isfinite(pts) else self._last_pts
+        if self._log or tries:
+            self.note(self._last_pts, frame=True, gap=tries > 0)
+        seconds = self._cv.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+        if seconds == 0.0 and self._num_frames > 1:  # OpenCV's word for none, and for the start
+            self._pts = math.nan
+            return True
+        self._pts = seconds if abs(seconds) < _NO_TIMESTAMP_SECONDS else self._seconds_without_start()
+        if self._pts == self._pts:
+            self._last_pts = self._pts
         return True
 
     def pts_seconds(self) -> float:
         """Presentation timestamp of the frame grabbed last, relative to the stream's start; NaN without one."""
-        seconds = self._cv.get(cv2.CAP_PROP_POS_MSEC) / 1e3
-        if seconds == 0.0 and self._num_frames > 1:  # OpenCV's word for none, and for the start
-            return math.nan
-        return seconds if abs(seconds) < _NO_TIMESTAMP_SECONDS else self._seconds_without_start()
+        return self._pts
 
     def _seconds_without_start(self) -> float:
         """Since the first frame, for a stream whose start is unknown (Matroska of a few frames).
