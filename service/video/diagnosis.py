@@ -80,6 +80,11 @@ def _without_video(error: VideoError, container: Container) -> VideoError:
     if container.is_sound:
         return sound_alone(container)
     if "Image" in container.kinds:
+        if container.format == "WebP":
+            return CodecNotSupported(
+                "the file is WebP, of which no decoder here reads the animated kind; make a GIF or an MP4 of it",
+                value="WebP",
+            )
         if isinstance(error, NotAVideo):
             return NotAVideo(f"the file is a picture ({container.format}); send {_ACCEPTED}", value=container.format)
         return error

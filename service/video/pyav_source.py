@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +22,24 @@ from service.video.errors import NotAVideo
 from service.video.orientation import UPRIGHT, Orientation
 from service.video.source import Damages, ErrorLog, Header, sane_fps, sane_pixel_aspect
 
-try:
+if TYPE_CHECKING:
+    import av
+
+AVAILABLE = find_spec("av") is not None
+VERSION = version("av") if AVAILABLE else "none"
+# AV_DISPOSITION_ATTACHED_PIC
+_ATTACHED_PICTURE = 0x0400
+
+
+def library() -> ModuleType:
+    """PyAV, loaded when it is first needed: few videos do, and it takes a tenth of a second."""
     import av
     import av.error
     import av.logging
-except ImportError:
-    AVAILABLE = False
-else:
-    AVAILABLE = True
+
     # FFmpeg's own callback writes to standard error, where `FfmpegLog` reads; PyAV's would need the interpreter.
     av.logging.restore_default_callback()
-
-VERSION = av.__version__ if AVAILABLE else "none"
+    return av
 
 
 class PyAvSource(Damages):
@@ -45,10 +55,12 @@ class PyAvSource(Damages):
     ) -> None:
         """stream: its number among the file's video streams, cover art not counted."""
         super().__init__(log)
-        av.logging.set_level(av.logging.ERROR if log else av.logging.PANIC)
+        pyav = library()
+        self._faults = pyav.error.FFmpegError
+        pyav.logging.set_level(pyav.logging.ERROR if log else pyav.logging.PANIC)
         try:
-            self._container = av.open(str(path.absolute()), options=dict(DEMUXER_OPTIONS), metadata_errors="replace")
-        except av.error.FFmpegError as error:
+            self._container = pyav.open(str(path.absolute()), options=dict(DEMUXER_OPTIONS), metadata_errors="replace")
+        except self._faults as error:
             raise NotAVideo(f"no video can be opened in these bytes ({error.strerror}); send the whole file") from error
         videos = [found for found in self._container.streams.video if not found.disposition & _ATTACHED_PICTURE]
         if stream >= len(videos):
@@ -91,14 +103,14 @@ class PyAvSource(Damages):
 
     def is_intra(self) -> bool:
         """Whether the frame grabbed last is an I picture."""
-        return self._frame is not None and self._frame.pict_type == av.video.frame.PictureType.I
+        return self._frame is not None and self._frame.pict_type.name == "I"
 
     def retrieve(self) -> NDArray[np.uint8] | None:
         """The frame grabbed last, (h, w, 3) uint8 BGR in the header's size."""
         if self._frame is None:
             return None
         bgr = self._frame.reformat(self.header.width, self.header.height, "bgr24").to_ndarray()
-        return bgr.astype(np.uint8, copy=False)
+        return np.asarray(bgr, np.uint8)
 
     def release(self) -> None:
         """Close the file."""
@@ -112,9 +124,9 @@ class PyAvSource(Damages):
                 if packet is None:
                     return
                 yield from packet.decode()
-            except av.error.EOFError:
+            except EOFError:
                 return
-            except av.error.FFmpegError:
+            except self._faults:
                 self._gap = True
                 if packet is None:
                     return
@@ -135,7 +147,3 @@ class PyAvSource(Damages):
             num_frames=frames or None,
             decoder="pyav",
         )
-
-
-# AV_DISPOSITION_ATTACHED_PIC
-_ATTACHED_PICTURE = 0x0400

@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 
 from service.give_way import give_way
-from service.video import decoder
+from service.video import decoder, pyav_source
 from service.video.confine import die_with_parent, name_process
 from service.video.decode import ClipReader
 from service.video.spec import ClipSpec
@@ -133,6 +133,8 @@ def _warm_up() -> None:
 
     MediaInfo's library has to be there, as a decoder may open no file by the time that it needs it.
     """
+    if pyav_source.AVAILABLE:
+        pyav_source.library()
     with _silenced(), ClipReader(_CLIP, ClipSpec(sample_fps=25.0, frame_height=32, frame_width=32)) as reader:
         for _ in reader.chunks(_CLIP_FRAMES):
             pass
