@@ -29,6 +29,8 @@ AVAILABLE = find_spec("av") is not None
 VERSION = version("av") if AVAILABLE else "none"
 # AV_DISPOSITION_ATTACHED_PIC
 _ATTACHED_PICTURE = 0x0400
+# AV_PICTURE_TYPE_I
+_I_PICTURE = 1
 
 
 def library() -> ModuleType:
@@ -103,7 +105,7 @@ class PyAvSource(Damages):
 
     def is_intra(self) -> bool:
         """Whether the frame grabbed last is an I picture."""
-        return self._frame is not None and self._frame.pict_type.name == "I"
+        return self._frame is not None and self._frame.pict_type == _I_PICTURE
 
     def retrieve(self) -> NDArray[np.uint8] | None:
         """The frame grabbed last, (h, w, 3) uint8 BGR in the header's size."""
