@@ -89,7 +89,8 @@ def loop(source: Path, path: Path, seconds: float) -> Path:
         first = min(timed.pts for timed in packets)
         span = max(timed.pts + timed.duration for timed in packets) - first
         wanted = max(1, round(seconds / tick))
-        copy = writer.add_stream_from_template(stream)
+        # A decoder's name is no encoder's: of AV1 only the stream's parameters are taken.
+        copy = writer.add_stream_from_template(stream, opaque=stream.codec_context.name == "libdav1d")
         # The muxer's time base may differ: it rewrites a packet's times in place, hence all four anew each time.
         for shift in range(0, wanted, span):
             last_pass = wanted - shift <= span

@@ -10,17 +10,22 @@ pyav        PyAV decodes every frame, scales the sampled ones bilinearly to RGB;
 decord      its reader scales the sampled frames; stretched, not cropped
 torchcodec  the same
 
-Run: `python -m tests.bench decode [--rounds N] [--seconds S] [--sizes WxH,...] [--sides NAME,...]`.
+Run: `python -m tests.bench decode [--rounds N] [--seconds S] [--sizes WxH,...] [--sides NAME,...]`, of H.264 at a
+constant rate; `--codec av1` of AV1 (with `--sides ours,pyav`: against PyAV alone). `--times`: what a variable rate costs,
+on one clip whose timestamps alone differ: `constant`; `phone`, each frame up to 6 ms early or late; `held`, one picture
+held for two seconds in the middle of the clip, which has it decoded twice up to there.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import random
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +93,10 @@ def pyav(path: Path) -> int:
     with av.open(path) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
+        step = float(1 / (stream.average_rate or 25))
         for frame in container.decode(stream):
             walked += 1
-            if grid.take(frame.time):
+            if grid.take(frame.time, frame.time + step):
                 size = {"width": FRAME_SIDE, "height": FRAME_SIDE}
                 rgb = frame.reformat(**size, format="rgb24", interpolation=Interpolation.BILINEAR, threads=1)
                 rgb.to_ndarray()
@@ -147,15 +153,68 @@ def make_sides(path: Path, names: list[str], stack: ExitStack) -> list[Side]:
     return sides
 
 
-def make_clip(folder: Path, width: int, height: int) -> Path:
+def make_clip(folder: Path, width: int, height: int, codec: str = "h264") -> Path:
     """60 s of real content; 300 s of small pictures, so that opening the file weighs little there too."""
     source = moving(folder / f"source-{width}x{height}.mp4", width, height)
-    return loop(source, folder / f"{width}x{height}.mp4", 300.0 if height < 480 else 60.0)
+    if codec == "av1":
+        source = _to_av1(source, folder / f"av1-{width}x{height}.mp4")
+    return loop(source, folder / f"{width}x{height}-{codec}.mp4", 300.0 if height < 480 else 60.0)
+
+
+def _to_av1(source: Path, path: Path) -> Path:
+    """As browsers and recorders write it: SVT-AV1, quick preset."""
+    with av.open(source) as reader, av.open(path, "w") as writer:
+        shown = reader.streams.video[0]
+        options = {"preset": "10", "crf": "35", "svtav1-params": "lp=1"}
+        stream = writer.add_stream("libsvtav1", rate=shown.average_rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = shown.width, shown.height, "yuv420p"
+        for frame in reader.decode(shown):
+            frame.pict_type = av.video.frame.PictureType.NONE
+            writer.mux(stream.encode(frame))
+        writer.mux(stream.encode(None))
+    return path
+
+
+def with_times(source: Path, path: Path, kind: str) -> Path:
+    """The same packets (without B-frames) at other times: `constant`, `phone` or `held`."""
+    drawn = random.Random(0)
+    with av.open(source) as reader, av.open(path, "w") as writer:
+        shown = reader.streams.video[0]
+        copy = writer.add_stream_from_template(shown)
+        packets = [packet for packet in reader.demux(shown) if packet.size]
+        for number, packet in enumerate(packets):
+            milliseconds = number * 40
+            if kind == "phone" and number:
+                milliseconds += drawn.randint(-6, 6)
+            if kind == "held" and number > len(packets) // 2 + 1:  # no tick falls on the one before
+                milliseconds += 2000
+            packet.stream, packet.time_base = copy, Fraction(1, 1000)
+            packet.pts = packet.dts = milliseconds
+            packet.duration = 40
+            writer.mux_one(packet)
+    return path
+
+
+def of_times(size: str, options: argparse.Namespace, folder: Path) -> None:
+    """Our decoding of each kind of times, and its ratio to constant ones."""
+    width, height = map(int, size.split("x"))
+    source = loop(
+        moving(folder / "plain.mp4", width, height, b_frames=0), folder / "long.mp4", 300.0 if height < 480 else 60.0
+    )
+    with ExitStack() as stack:
+        sides = [
+            Side(kind, stack.enter_context(ours(with_times(source, folder / f"{kind}.mp4", kind))))
+            for kind in ("constant", "phone", "held")
+        ]
+        rates = alternate(sides, options.rounds, options.seconds)
+    print(f"{size}: frames/s by kind of times, median ratio [quartiles] to constant ones")
+    for kind, values in rates.items():
+        print(f"{kind:<12}{statistics.median(values):>9.0f}{ratio(values, rates['constant']):>24}")
 
 
 def table(rates: dict[str, list[float]]) -> None:
     """Median rates, and the ratios to `limit` and to `grab` where these ran."""
-    references = [name for name in ("limit", "grab") if name in rates]
+    references = [name for name in ("limit", "grab", "pyav") if name in rates]
     print(f"{'side':<12}{'frames/s':>9}" + "".join(f"{'/ ' + name:>24}" for name in references))
     for side, values in rates.items():
         against = "".join(f"{ratio(values, rates[name]):>24}" for name in references)
@@ -169,18 +228,24 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of a slice; whole passes over the clip")
     parser.add_argument("--sizes", default=SIZES)
     parser.add_argument("--sides", default=",".join(SIDES))
+    parser.add_argument("--codec", choices=("h264", "av1"), default="h264")
+    parser.add_argument("--times", action="store_true", help="what a variable rate costs")
     options = parser.parse_args(arguments)
     cv2.setNumThreads(1)
     for size in options.sizes.split(","):
+        if options.times:
+            with tempfile.TemporaryDirectory() as folder:
+                of_times(size, options, Path(folder))
+            continue
         width, height = map(int, size.split("x"))
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            clip = make_clip(Path(folder), width, height)
+            clip = make_clip(Path(folder), width, height, options.codec)
             sides = make_sides(clip, options.sides.split(","), stack)
             rates = alternate(sides, options.rounds, options.seconds)
             walked, sampled = _walk(clip)
         print(
-            f"{size}: H.264, {len(walked)} frames, {len(sampled)} sampled; {options.rounds} rounds of slices of "
-            f"{options.seconds:g} s; median, median ratio [quartiles]"
+            f"{size}: {options.codec}, {len(walked)} frames, {len(sampled)} sampled; {options.rounds} rounds of "
+            f"slices of {options.seconds:g} s; median, median ratio [quartiles]"
         )
         table(rates)
 
@@ -193,11 +258,12 @@ def _walk(path: Path) -> tuple[list[float], list[int]]:
     """Times of all frames, grabbed; indices of the sampled ones, retrieved."""
     capture = _capture(path)
     grid = SamplingGrid(SPEC.sample_fps)
+    step = 1.0 / capture.get(cv2.CAP_PROP_FPS)
     times: list[float] = []
     sampled: list[int] = []
     while capture.grab():
         times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
-        if grid.take(times[-1]):
+        if grid.take(times[-1], times[-1] + step):
             capture.retrieve()
             sampled.append(len(times) - 1)
     capture.release()
