@@ -6,8 +6,8 @@ whatever the video's length. Training runs this in its own process, the service 
 (`service.video.open_video`).
 
 A tick belongs to the frame that is shown then, so whom a frame serves is known once the next one has come. Which
-frames will be asked for is foretold from the step between frames; where that was wrong (a held picture), the video
-is decoded a second time up to there, and from then on every frame is retrieved: only a variable rate pays for it.
+frames will be asked for is foretold from the steps between frames; where that was wrong (a picture held for longer),
+the video is decoded a second time up to there, and from then on every frame is retrieved: only a variable rate pays.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from service.video.spec import ClipSpec
 
 # Steps of a constant rate are equal, or rounded to the container's time base, 1 ms at worst, at both ends.
 _EXACT_SECONDS, _ROUNDED_SECONDS = 1e-5, 2e-3
+# Of a variable rate: the next picture may be shown so much longer than any before it.
+_HEADROOM = 1.5
 # Of equal steps: less than the grid's tolerance, or the frame before a tick's own would be retrieved as well.
 _LEAST_SLACK_SECONDS = 5e-4
 
@@ -135,7 +137,9 @@ class ClipReader:
         self._retrieved = False
         # A frame after the pending one was grabbed, and its time is the clock's; or there is none.
         self._ahead = self._at_end = False
-        self._is_steady = not self._ending.says_variable
+        self._is_steady = not self._ending.holds_pictures
+        # How long a picture has been shown at most; once one that was not retrieved was held, all are retrieved.
+        self._longest_seconds = math.inf if self._ending.holds_pictures else 0.0
         self._slack_seconds = _LEAST_SLACK_SECONDS
         self._catch_up = 0
         self._decoded = self._repeated = self._dropped = 0
@@ -262,6 +266,8 @@ class ClipReader:
             if change > _EXACT_SECONDS:
                 self._slack_seconds = _ROUNDED_SECONDS
                 self._is_steady = self._is_steady and change <= _ROUNDED_SECONDS
+        if clock.num_frames > 1:
+            self._longest_seconds = max(self._longest_seconds, clock.last_step)
         self._ahead = True
 
     def _grab(self, source: Source) -> bool:
@@ -302,9 +308,9 @@ class ClipReader:
         """The frame grabbed last is pending now; its picture is taken where it will be asked for."""
         self._pending = True
         at, step = self._clock.last_seconds, self._clock.last_step
-        # Of the first one the time may still be put right, and with it the grid's origin.
-        first = self._clock.num_frames == 1
-        if first or not self._is_steady or self.grid.due(at, at + step + self._slack_seconds):
+        if not self._is_steady:
+            step = self._longest_seconds * _HEADROOM
+        if self.grid.awaits(at + step + self._slack_seconds):
             self._retrieve()
 
     def _retrieve(self) -> None:
@@ -317,7 +323,8 @@ class ClipReader:
 
     def _decode_again(self, *, interlaced: bool = False) -> None:
         """From the start to the pending frame: its picture has gone, or OpenCV can't convert it."""
-        self._is_steady = False
+        if not interlaced:
+            self._is_steady, self._longest_seconds = False, math.inf
         self._source.release()
         with self._opening():
             if interlaced:

@@ -27,9 +27,9 @@ class Ending:
         self._header = header
 
     @property
-    def says_variable(self) -> bool:
-        """Whether the headers tell of pictures that are held."""
-        return self._container.frame_rate_mode == "VFR" or self._container.format in _OF_PICTURES
+    def holds_pictures(self) -> bool:
+        """Whether it is of a format of pictures that are held, each as long as it says."""
+        return self._container.format in _OF_PICTURES
 
     @property
     def stream_seconds(self) -> float | None:

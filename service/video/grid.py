@@ -47,6 +47,10 @@ class SamplingGrid:
         last = min(until_seconds, self.end_seconds) - TOLERANCE_SECONDS
         return 0 if last <= self._next_seconds else self._before(last) - self.num_ticks
 
+    def awaits(self, until_seconds: float) -> bool:
+        """Whether a frame shown until then would serve a tick; of the first one nobody knows, so it may."""
+        return min(until_seconds, self.end_seconds) - TOLERANCE_SECONDS > self._next_seconds
+
     def take(self, from_seconds: float, until_seconds: float) -> int:
         """Ticks that the frame serves (0: it is walked over), now spent."""
         if ticks := self.due(from_seconds, until_seconds):
