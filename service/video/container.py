@@ -18,6 +18,8 @@ from service.video.orientation import Orientation
 _HDR_TRANSFERS = ("PQ", "HLG")
 # Of a file that fits into one piece it would not go back to the frames, which tell the scan.
 _PIECE_BYTES = 4096
+# MediaInfo's own speed, which reads some frames more.
+_BEYOND_THE_HEADERS = 0.5
 # Milliseconds are the rule; a loop in it has no end.
 _SOON_SECONDS = 2.0
 _PICTURE_CODECS = ("JPEG", "PNG")
@@ -119,10 +121,11 @@ def identify(file: Path | BinaryIO, stream: int | None = None) -> Container:
     if isinstance(file, Path):
         with file.open("rb") as opened:
             return identify(opened, stream)
-    try:
-        tracks = MediaInfo.parse(file, parse_speed=0, buffer_size=_PIECE_BYTES).tracks
-    except ParseError:  # a broken file's words can make its XML invalid
-        return Container()
+    tracks = _tracks(file)
+    if any(track.delay is None for track in tracks if track.track_type == "Video") and any(
+        track.delay is not None for track in tracks if track.track_type == "Audio"
+    ):
+        tracks = _tracks(file, _BEYOND_THE_HEADERS)  # Matroska: the video starts later than the first frames seen
     general = next((track for track in tracks if track.track_type == "General"), None)
     if general is None or general.format is None:
         return Container()
@@ -142,6 +145,14 @@ def identify(file: Path | BinaryIO, stream: int | None = None) -> Container:
         **(_picture_facts(pictures[0]) if pictures else {}),
     )
     return _with_track(found, file)
+
+
+def _tracks(file: BinaryIO, parse_speed: float = 0.0) -> list[Any]:
+    file.seek(0)
+    try:
+        return MediaInfo.parse(file, parse_speed=parse_speed, buffer_size=_PIECE_BYTES).tracks
+    except ParseError:  # a broken file's words can make its XML invalid
+        return []
 
 
 def identify_soon(file: BinaryIO, stream: int | None = None) -> Container:
