@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Encoder = Literal[
     "libx264", "libx265", "mpeg4", "mpeg2video", "mjpeg", "libvpx", "libvpx-vp9", "libsvtav1",
-    "gif", "png", "qtrle", "rawvideo", "ffv1", "prores_ks", "huffyuv", "flv", "wmv2", "msmpeg4",
+    "gif", "png", "apng", "qtrle", "rawvideo", "ffv1", "prores_ks", "huffyuv", "flv", "wmv2", "msmpeg4",
 ]  # fmt: skip
 
 # SVT-AV1 prints its configuration, and has no option against it.
@@ -48,7 +48,7 @@ _OPTIONS: dict[Encoder, dict[str, str]] = {
     "libsvtav1": {"preset": "10", "crf": "30", "svtav1-params": "lp=1"},
 }
 _PIXEL_FORMATS: dict[Encoder, str] = {
-    "mjpeg": "yuvj420p", "gif": "rgb8", "png": "rgb24", "qtrle": "rgb24", "rawvideo": "bgr24",
+    "mjpeg": "yuvj420p", "gif": "rgb8", "png": "rgb24", "apng": "rgb24", "qtrle": "rgb24", "rawvideo": "bgr24",
     "prores_ks": "yuv422p10le", "huffyuv": "yuv422p",
 }  # fmt: skip
 _NEED_BIT_RATE = ("mpeg4", "mpeg2video", "mjpeg", "flv", "wmv2", "msmpeg4")
