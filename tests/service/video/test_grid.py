@@ -108,9 +108,7 @@ def test_a_longer_hold_of_the_last_frame_only_adds_ticks_to_it(
 
 
 @given(timestamps(), HOLDS, SAMPLE_FPS, st.integers(2, 5))
-def test_a_denser_grid_contains_the_sparse_one(
-    times: list[float], hold: float, sample_fps: float, factor: int
-) -> None:
+def test_a_denser_grid_contains_the_sparse_one(times: list[float], hold: float, sample_fps: float, factor: int) -> None:
     sparse, dense = SamplingGrid(sample_fps), SamplingGrid(sample_fps * factor)
     shown_until = times[-1] + hold
     few, many = spread(taken(sparse, times, shown_until)), spread(taken(dense, times, shown_until))
