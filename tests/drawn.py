@@ -27,8 +27,11 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Encoder = Literal[
     "libx264", "libx265", "mpeg4", "mpeg2video", "mjpeg", "libvpx", "libvpx-vp9", "libsvtav1",
-    "gif", "png", "qtrle", "rawvideo", "ffv1", "prores_ks", "huffyuv", "flv", "wmv2", "msmpeg4",
+    "gif", "png", "apng", "qtrle", "rawvideo", "ffv1", "prores_ks", "huffyuv", "flv", "wmv2", "msmpeg4",
 ]  # fmt: skip
+
+# SVT-AV1 prints its configuration, and has no option against it.
+os.environ.setdefault("SVT_LOG", "1")
 
 NUM_BITS = 10
 ORANGE, BLUE = (220, 128, 40), (40, 128, 220)  # green is 128 in both: neither black nor white
@@ -41,10 +44,11 @@ _OPTIONS: dict[Encoder, dict[str, str]] = {
     "libx265": {"preset": "ultrafast", "crf": "20", "x265-params": "log-level=none:pools=none:frame-threads=1"},
     "libvpx": {"deadline": "realtime", "cpu-used": "8", "crf": "10", "b": "1000000"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0"},
-    "libsvtav1": {"preset": "13", "crf": "30", "svtav1-params": "lp=1"},
+    # At presets above 10 SVT-AV1 4.1 writes streams of some frames that dav1d refuses.
+    "libsvtav1": {"preset": "10", "crf": "30", "svtav1-params": "lp=1"},
 }
 _PIXEL_FORMATS: dict[Encoder, str] = {
-    "mjpeg": "yuvj420p", "gif": "rgb8", "png": "rgb24", "qtrle": "rgb24", "rawvideo": "bgr24",
+    "mjpeg": "yuvj420p", "gif": "rgb8", "png": "rgb24", "apng": "rgb24", "qtrle": "rgb24", "rawvideo": "bgr24",
     "prores_ks": "yuv422p10le", "huffyuv": "yuv422p",
 }  # fmt: skip
 _NEED_BIT_RATE = ("mpeg4", "mpeg2video", "mjpeg", "flv", "wmv2", "msmpeg4")
@@ -139,22 +143,27 @@ def read_index(rgb: Image) -> int:
 
 
 def serving_frames(
-    timestamps: Sequence[float], sample_fps: float, start_seconds: float = 0.0, end_seconds: float = math.inf
+    timestamps: Sequence[float],
+    sample_fps: float,
+    start_seconds: float = 0.0,
+    end_seconds: float = math.inf,
+    *,
+    shown_until: float | None = None,
 ) -> list[int]:
-    """The index of the frame that serves each tick, by the definition in DESIGN.md and by brute force.
+    """The index of the frame that is shown at each tick, by the definition in DESIGN.md and by brute force.
 
-    An oracle: it shares no code and no state with `service.video.grid`.
+    shown_until: when the last frame's showing ends; without it that one is shown for as long as the one before. An
+    oracle: it shares no code and no state with `service.video.grid`.
     """
     tolerance = 1e-3
-    shown = [(index, t) for index, t in enumerate(timestamps) if t < end_seconds - tolerance]
+    if shown_until is None:
+        shown_until = 2 * timestamps[-1] - timestamps[-2]
     serving: list[int] = []
-    while shown:
+    while True:
         tick = max(start_seconds, timestamps[0]) + len(serving) / sample_fps
-        found = [index for index, t in shown if t >= tick - tolerance]
-        if not found or tick >= end_seconds:
-            break
-        serving.append(found[0])
-    return serving
+        if tick >= min(shown_until, end_seconds) - tolerance:
+            return serving
+        serving.append(max(index for index, t in enumerate(timestamps) if t <= tick + tolerance))
 
 
 @contextmanager

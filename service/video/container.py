@@ -10,6 +10,7 @@ from xml.etree.ElementTree import ParseError
 
 from pymediainfo import MediaInfo
 
+from service.video.animation import last_delay_seconds
 from service.video.errors import NoSuchStream
 from service.video.joined import second_file
 from service.video.mp4 import video_tracks
@@ -144,7 +145,7 @@ def identify(file: Path | BinaryIO, stream: int | None = None) -> Container:
         start_seconds=_start(pictures[0], tracks) if pictures else 0.0,
         **(_picture_facts(pictures[0]) if pictures else {}),
     )
-    return _with_track(found, file)
+    return _with_details(found, file)
 
 
 def _tracks(file: BinaryIO, parse_speed: float = 0.0) -> list[Any]:
@@ -207,8 +208,10 @@ def _choose(streams: tuple[VideoStream, ...], stream: int | None) -> int:
     return stream
 
 
-def _with_track(container: Container, file: BinaryIO) -> Container:
-    """What MP4 and QuickTime boxes say more exactly."""
+def _with_details(container: Container, file: BinaryIO) -> Container:
+    """What MP4 and QuickTime boxes say more exactly, and the bytes of animated pictures."""
+    if container.format in ("GIF", "PNG"):
+        return replace(container, last_frame_seconds=last_delay_seconds(file))
     if container.format not in ("MPEG-4", "QuickTime"):
         return container
     tracks = video_tracks(file)

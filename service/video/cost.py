@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.video.facts import ProbeFacts
+from service.video.grid import SamplingGrid
 from service.video.spec import ClipSpec
-
-# As the grid does (`service.video.grid`): a frame serves a tick that lies less than this after it.
-_TICK_SECONDS = 1e-3
 
 
 class Cost(BaseModel):
@@ -58,11 +55,8 @@ def num_frames(facts: ProbeFacts) -> int | None:
 
 
 def num_ticks(facts: ProbeFacts, spec: ClipSpec) -> int:
-    """Ticks from the first frame to the last; 0 where the length is unknown."""
-    if facts.walk:
-        span = facts.walk.last_seconds - facts.walk.first_seconds
-    elif facts.duration_seconds is not None:
-        span = facts.duration_seconds - (1.0 / facts.fps if facts.fps else 0.0)
-    else:
+    """Ticks from the first frame to the last one's end; 0 where the length is unknown."""
+    if facts.duration_seconds is None:
         return 0
-    return math.floor((max(span, 0.0) + _TICK_SECONDS) * spec.sample_fps) + 1
+    first_seconds = facts.walk.first_seconds if facts.walk else 0.0
+    return SamplingGrid(spec.sample_fps).due(first_seconds, facts.duration_seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from service.video.clock import Clock
@@ -48,7 +47,7 @@ class Ending:
         if self._container.truncated or is_damaged:
             return clock.end_seconds()
         longest = self._container.last_frame_seconds
-        if longest and clock.num_frames >= (self._header.num_frames or math.inf):
+        if longest and clock.num_frames >= (self._header.num_frames or 0):
             return clock.end_seconds_held(longest)
         end = clock.end_seconds(self.stream_seconds)
         usual = max(clock.step_seconds, clock.last_step) * _USUAL_STEPS

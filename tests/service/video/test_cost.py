@@ -34,7 +34,7 @@ def test_the_sum() -> None:
 def test_no_frame_is_encoded_twice() -> None:
     cost = forecast(promised(frames=4, seconds=4.0, fps=1.0), SPEC)
     assert cost is not None
-    assert (cost.ticks, cost.frames_encoded) == (13, 4)
+    assert (cost.ticks, cost.frames_encoded) == (16, 4)
 
 
 def test_what_nobody_measured_is_null() -> None:
@@ -81,6 +81,11 @@ def test_a_late_first_frame_shifts_the_grid() -> None:
         frames_without_time=0, keyframes=None,
     )  # fmt: skip
     assert num_ticks(ProbeFacts(decodable=True, walk=walk), SPEC) == 8
+
+
+def test_a_held_last_frame_has_ticks_to_its_end() -> None:
+    """The header's word is the stream's length; so is the walk's."""
+    assert num_ticks(promised(frames=51, seconds=32.0), SPEC) == 128
 
 
 def test_the_header_of_a_drawn_clip_forecasts_what_the_walk_finds(tmp_path: Path) -> None:

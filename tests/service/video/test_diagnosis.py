@@ -28,7 +28,8 @@ CASES = {
     "unknown": Case(NOT_OPENED, Container(), None, NotAVideo, "no video can be opened"),
     "archive": Case(NOT_OPENED, Container(format="ZIP"), None, NotAVideo, "the file is ZIP and holds no video"),
     "picture": Case(NOT_OPENED, Container(format="PNG", kinds=("Image",)), None, NotAVideo, "a picture (PNG)"),
-    "sound": Case(NOT_OPENED, Container(format="MPEG-4", kinds=("Audio",)), None, NoVideoStream, "holds only Audio"),
+    "sound": Case(NOT_OPENED, Container(format="MPEG-4", kinds=("Audio",)), None, NoVideoStream, "holds only sound"),
+    "subtitles": Case(NOT_OPENED, Container(format="MPEG-4", kinds=("Text",)), None, NoVideoStream, "holds only Text"),
     "sound-no-index": Case(
         NOT_OPENED, Container(format="MPEG-4"), "moov atom not found", NoDecodableFrame, "send the whole file"
     ),

@@ -78,9 +78,15 @@ CASES: dict[str, Case] = {
     ),
     "cut_short and surely": Case(facts(truncated=True, walk=None), "warning", ("fewer bytes", "whole file")),
     "interlaced": Case(facts(scan="MBAFF"), "warning", ("MBAFF", "combs")),
-    "hdr": Case(facts(hdr="PQ"), "warning", ("PQ", "standard range")),
+    "hdr": Case(facts(hdr="PQ"), "info", ("PQ", "mapped to the standard range")),
     "non_square_pixels": Case(facts(sample_aspect_ratio="16:11"), "info", ("16:11",)),
     "rotated": Case(facts(rotation_degrees=90), "info", ("90°", "upright")),
+    "mirrored": Case(facts(mirrored=True), "info", ("mirror", "exchanged")),
+    "several_streams": Case(
+        facts(num_films=2, stream=1, video_streams=("AVC 160 x 120", "AVC 640 x 480")), "warning",
+        ("2 video streams", "0: AVC 160 x 120, 1: AVC 640 x 480", "1 is taken", "stream"),
+    ),
+    "second_file": Case(facts(second_file_byte=4711), "warning", ("byte 4711", "send each by itself")),
     "index_last": Case(facts(index_first=False), "info", ("behind the frames",)),
     "header_wrong": Case(
         facts(header=Promise(num_frames=60, duration_seconds=4.0, fps=25.0)), "info", ("60 frames", "100")
@@ -90,6 +96,7 @@ CASES: dict[str, Case] = {
     ),
     "bad_timestamps": Case(walked(frames_without_time=15), "warning", ("15 of 100", "nominal")),
     "bad_timestamps of one": Case(walked(frames_without_time=1), "info", ("1 of 100",)),
+    "clock_jumps": Case(walked(jumps=2), "warning", ("in 2 places", "recordings were joined", "bridge")),
     "variable_rate": Case(
         walked(rate="variable", longest_step_seconds=0.5), "info", ("40 to 500 ms", "mostly 40", "timestamps")
     ),
@@ -116,7 +123,7 @@ def test_a_clean_file_has_none() -> None:
 
 
 def test_the_gravest_comes_first() -> None:
-    found = find(facts(rotation_degrees=90, hdr="HLG", refusal=REFUSAL), LIMITS)
+    found = find(facts(rotation_degrees=90, scan="MBAFF", refusal=REFUSAL), LIMITS)
     assert [finding.severity for finding in found] == ["error", "warning", "info"]
 
 
@@ -135,6 +142,10 @@ def test_a_refused_file_that_can_be_mended_is_looked_at_further() -> None:
         header=Promise(duration_seconds=20_000.0),
     )  # fmt: skip
     assert [finding.code for finding in find(large, LIMITS, SPEC)] == ["too_many_pixels", "too_long", "hdr"]
+
+
+def test_a_thumbnail_beside_the_film_is_not_worth_a_word() -> None:
+    assert find(facts(num_films=1, video_streams=("JPEG 160 x 120", "AVC 640 x 480"), stream=1), LIMITS) == []
 
 
 def test_a_walk_that_a_limit_ended_judges_no_length() -> None:
@@ -173,12 +184,20 @@ def codes(findings: list[Finding]) -> set[str]:
     return {finding.code for finding in findings}
 
 
+def unknown_codec(path: Path) -> Path:
+    """Of the codec `REEL`, which nobody has a decoder for."""
+    draw(path, 10, encoder="mpeg4")
+    path.write_bytes(path.read_bytes().replace(b"FMP4", b"REEL"))
+    return path
+
+
 def test_files(pool: DecodePool, tmp_path: Path) -> None:
     fast = {"movflags": "+faststart"}
     files = {
         draw(tmp_path / "clean.mp4", muxer_options=fast).path: set[str](),
         draw(tmp_path / "plain.mp4").path: {"index_last"},
-        draw(tmp_path / "av1.mp4", 10, encoder="libsvtav1", muxer_options=fast).path: {"codec_not_supported"},
+        draw(tmp_path / "av1.mp4", encoder="libsvtav1", muxer_options=fast).path: set(),
+        unknown_codec(tmp_path / "unknown.avi"): {"codec_not_supported"},
         draw(tmp_path / "turned.mp4", rotation_degrees=90).path: {"index_last", "rotated"},
         draw(tmp_path / "wide.mkv", sample_aspect_ratio=Fraction(4, 3)).path: {"non_square_pixels"},
         draw(tmp_path / "slow.mkv", 10, fps=2.0).path: {"low_rate"},

@@ -8,27 +8,36 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service.video.frames import prepare
+from service.video.orientation import UPRIGHT, Orientation
 from service.video.spec import ClipSpec, ResizePolicy
 from tests.drawn import paint, read_index
 
 Image = NDArray[np.uint8]
 POLICIES: tuple[ResizePolicy, ...] = ("crop", "stretch")
-TURNS = (0, 90, 180, 270)
+ORIENTATIONS = [Orientation(turn, mirrored=mirrored) for turn in (0, 90, 180, 270) for mirrored in (False, True)]
 
 
 def noise(height: int, width: int) -> Image:
     return np.random.default_rng(height * 10_000 + width).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def prepared(bgr: Image, height: int, width: int, resize: ResizePolicy = "crop", rotation_degrees: int = 0) -> Image:
+def prepared(
+    bgr: Image, height: int, width: int, resize: ResizePolicy = "crop", orientation: Orientation = UPRIGHT
+) -> Image:
     out = np.zeros((height, width, 3), np.uint8)
     spec = ClipSpec(sample_fps=8, frame_height=height, frame_width=width, resize=resize)
-    prepare(bgr, spec, rotation_degrees, out)
+    prepare(bgr, spec, orientation, out)
     return out
 
 
 def largest_difference(one: Image, other: Image) -> int:
     return int(np.abs(one.astype(np.int16) - other.astype(np.int16)).max())
+
+
+def seen(stored: Image, orientation: Orientation) -> Image:
+    """By numpy alone: mirrored, then turned clockwise."""
+    mirrored = stored[:, ::-1] if orientation.mirrored else stored
+    return np.ascontiguousarray(np.rot90(mirrored, -orientation.rotation_degrees // 90))
 
 
 @pytest.mark.parametrize("resize", POLICIES)
@@ -73,7 +82,7 @@ def test_a_shrink_by_powers_of_two_is_the_mean_of_blocks(resize: ResizePolicy, d
     halvings = max(down, across).bit_length() - 1
     out = np.empty((24, 32, 3), np.uint8)
     spec = ClipSpec(sample_fps=8, frame_height=24, frame_width=32, resize=resize)
-    prepare(bgr, spec, 0, out, down / across)
+    prepare(bgr, spec, UPRIGHT, out, down / across)
     assert np.abs(out - blocks).max() <= 0.5 * halvings + 1e-3, "each halving rounds once"
 
 
@@ -90,7 +99,7 @@ def test_a_crop_takes_the_centre_of_what_is_shown(aspect: float, kept: tuple[sli
     """40 rows of 60 stored pixels, each `aspect` wide: shown 120, 30 or 60 wide."""
     bgr = noise(40, 60)
     out = np.empty((40, 40, 3), np.uint8)
-    prepare(bgr, ClipSpec(sample_fps=8, frame_height=40, frame_width=40), 0, out, aspect)
+    prepare(bgr, ClipSpec(sample_fps=8, frame_height=40, frame_width=40), UPRIGHT, out, aspect)
     part = np.ascontiguousarray(bgr[kept])
     expected = part if part.shape[:2] == (40, 40) else cv2.resize(part, (40, 40), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_array_equal(out, expected[:, :, ::-1])
@@ -106,43 +115,40 @@ def test_fine_stripes_shrink_to_grey_not_to_moire(resize: ResizePolicy, side: in
 
 
 @pytest.mark.parametrize("resize", POLICIES)
-@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("orientation", ORIENTATIONS, ids=str)
 @pytest.mark.parametrize("source", [(240, 320), (97, 131), (20, 20)])
-def test_rotation_is_a_clockwise_turn_of_the_unrotated_result(
-    resize: ResizePolicy, turn: int, source: tuple[int, int]
-) -> None:
+def test_the_turn_comes_last(resize: ResizePolicy, orientation: Orientation, source: tuple[int, int]) -> None:
     bgr, height, width = noise(*source), 36, 64
-    sides = (width, height) if turn in (90, 270) else (height, width)
-    unrotated = prepared(bgr, *sides, resize)
-    np.testing.assert_array_equal(
-        prepared(bgr, height, width, resize, turn), np.rot90(unrotated, turn // 90, axes=(1, 0))
-    )
+    sides = (width, height) if orientation.swaps_sides else (height, width)
+    unturned = prepared(bgr, *sides, resize)
+    np.testing.assert_array_equal(prepared(bgr, height, width, resize, orientation), seen(unturned, orientation))
 
 
 @pytest.mark.parametrize("resize", POLICIES)
-@pytest.mark.parametrize("turn", TURNS)
-def test_turning_last_gives_the_picture_that_turning_first_gives(resize: ResizePolicy, turn: int) -> None:
+@pytest.mark.parametrize("orientation", ORIENTATIONS, ids=str)
+def test_turning_last_gives_the_picture_that_turning_first_gives(
+    resize: ResizePolicy, orientation: Orientation
+) -> None:
     """With sides that divide evenly; an odd remainder is cut off below or on the right, so a turn moves it."""
     bgr = noise(192, 288)
-    turned = np.ascontiguousarray(np.rot90(bgr, turn // 90, axes=(1, 0)))
-    first, last = prepared(turned, 32, 48, resize), prepared(bgr, 32, 48, resize, turn)
-    assert largest_difference(first, last) <= 1  # the order of fixed-point sums
+    first = prepared(seen(bgr, orientation), 32, 48, resize)
+    assert largest_difference(first, prepared(bgr, 32, 48, resize, orientation)) <= 1  # the order of fixed-point sums
 
 
 @given(
     st.tuples(st.integers(1, 400), st.integers(1, 400)),
     st.tuples(st.integers(16, 96), st.integers(16, 96)),
     st.sampled_from(POLICIES),
-    st.sampled_from(TURNS),
+    st.sampled_from(ORIENTATIONS),
 )
 def test_a_plain_colour_fills_out_and_nothing_beside_it(
-    source: tuple[int, int], target: tuple[int, int], resize: ResizePolicy, turn: int
+    source: tuple[int, int], target: tuple[int, int], resize: ResizePolicy, orientation: Orientation
 ) -> None:
     blue, green, red = 10, 130, 251
     bgr = np.full((*source, 3), (blue, green, red), np.uint8)
     canvas = np.full((3, *target, 3), 77, np.uint8)
     spec = ClipSpec(sample_fps=8, frame_height=target[0], frame_width=target[1], resize=resize)
-    prepare(bgr, spec, turn, canvas[1])
+    prepare(bgr, spec, orientation, canvas[1])
     assert (canvas[1] == (red, green, blue)).all()
     assert (canvas[0] == 77).all()
     assert (canvas[2] == 77).all()

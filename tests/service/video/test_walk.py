@@ -15,12 +15,14 @@ from service.video.walk import Tally
 NAN = math.nan
 
 
-def walk(timestamps: Iterable[float], intra: Iterable[int] = (0,), step: float = 0.04) -> Walk:
-    tally = Tally(step)
+def walk(
+    timestamps: Iterable[float], intra: Iterable[int] = (0,), step: float = 0.04, end_seconds: float | None = None
+) -> Walk:
+    tally = Tally(step, max_hold_seconds=600.0)
     keys = set(intra)
     for index, at in enumerate(timestamps):
         tally.add(at, intra=index in keys)
-    return tally.walk(complete=True)
+    return tally.walk(tally.clock.end_seconds() if end_seconds is None else end_seconds, complete=True)
 
 
 def test_a_constant_rate() -> None:
@@ -61,6 +63,20 @@ def test_no_timestamp_at_all() -> None:
     assert (found.frames_without_time, found.rate) == (5, "unknown")
 
 
+def test_the_end_is_the_files_word() -> None:
+    """The last frame is held; its run of pictures lasts as long."""
+    found = walk([0.0, 0.04], end_seconds=32.0)
+    assert (found.last_seconds, found.duration_seconds, found.longest_step_seconds) == (0.04, 32.0, 0.04)
+    assert found.keyframes is not None
+    assert found.keyframes.longest_seconds == 32.0
+
+
+def test_jumps_are_counted_and_are_no_steps_of_that_length() -> None:
+    found = walk([0.0, 0.04, 1800.0, 1800.04, 3.0, 3.04])
+    assert (found.jumps, found.frames_without_time) == (2, 0)
+    assert (found.rate, found.longest_step_seconds, found.duration_seconds) == ("constant", 0.04, 0.24)
+
+
 def test_runs_between_i_pictures() -> None:
     keys = walk([i / 25 for i in range(100)], intra=(0, 10, 60)).keyframes
     assert keys is not None
@@ -85,4 +101,4 @@ def test_memory_is_bounded_however_many_steps_differ() -> None:
         at += 0.01 + index * 1e-5
         tally.add(at, intra=False)
     assert len(tally._steps) == 4096
-    assert tally.walk(complete=True).num_frames == 10_000
+    assert tally.walk(at, complete=True).num_frames == 10_000
