@@ -13,7 +13,7 @@ _SECONDS, _SHARE = 0.5, 0.95
 # Formats whose own clock has no constant step: each picture says how long it is shown.
 _OF_PICTURES = ("GIF", "PNG", "WebP")
 # Their tracks say how long they are, each by itself.
-_BY_TRACK = ("Matroska", "WebM")
+_BY_TRACK = ("Matroska", "WebM", "AVI")
 # A last frame is as long as others are, within the rounding of a duration: of more the warning tells.
 _USUAL_STEPS = 1.5
 
@@ -58,10 +58,10 @@ class Ending:
     def warnings(self, clock: Clock, *, is_damaged: bool = False) -> Iterator[str]:
         """Of a walk to the end."""
         end = self.seconds(clock, is_damaged=is_damaged)
-        promised = self.stream_seconds or self._header.duration_seconds
+        promised = self.stream_seconds
         if promised is None or clock.num_jumps:
             return
-        if _short(end, promised) and self._is_incomplete(clock):
+        if _short(end, promised):
             yield (
                 f"the header promises {promised:.2f} s of video, {end:.2f} s came: the file is cut short, or its "
                 "header is wrong"
@@ -71,10 +71,6 @@ class Ending:
                 f"the last frame, at {clock.last_seconds:.3f} s, is held to the end that the header promises, "
                 f"{end:.3f} s, unless the file is cut short"
             )
-
-    def _is_incomplete(self, clock: Clock) -> bool:
-        """Of a stream whose own length nobody tells, only the number of frames does."""
-        return self.stream_seconds is not None or clock.num_frames < (self._header.num_frames or 0)
 
 
 def _short(seconds: float, promised: float) -> bool:
