@@ -83,8 +83,11 @@ class Clock:
         That is believed where it is after the last frame, and no longer than a hold may be; else the last frame is
         shown for one nominal step.
         """
-        hold = math.nan if stream_seconds is None else stream_seconds - self._offset - self.last_seconds
-        return self.end_seconds_held(hold)
+        return self.end_seconds_held(math.nan if stream_seconds is None else self.hold_seconds(stream_seconds))
+
+    def hold_seconds(self, stream_seconds: float) -> float:
+        """From the last frame to the stream's end, by the file's own word; it may be negative."""
+        return stream_seconds - self._offset - self.last_seconds
 
     def end_seconds_held(self, hold_seconds: float) -> float:
         """The same, where the file says how long the last frame is shown."""

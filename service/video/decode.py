@@ -366,7 +366,8 @@ class ClipReader:
     def _check_enough(self) -> None:
         if self._clock.num_frames == 0 or (self._decoded == 0 and self._dropped):
             raise no_frame(self.header.codec)
-        check_enough(self.grid.num_ticks, self.spec, self.grid.start_seconds, self._end_seconds())
+        end_seconds = self._end_seconds() if self._at_end else math.inf
+        check_enough(self.grid.num_ticks, self.spec, self.grid.start_seconds, end_seconds)
 
 
 def check_enough(num_ticks: int, spec: ClipSpec, start_seconds: float = 0.0, end_seconds: float = math.inf) -> None:
