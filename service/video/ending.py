@@ -41,9 +41,10 @@ class Ending:
     def seconds(self, clock: Clock, *, is_damaged: bool = False) -> float:
         """When the last frame's showing ends. is_damaged: packets were lost, maybe at the end.
 
-        By the stream's own length, where that can be true: not of a file that is cut off. Samples that say how long
-        they are shown do so from one decoding to the next, so they bound the hold, and tell it only where the
-        stream's length does not and all of them have come.
+        By the last sample's own duration, where all samples have come, as FFmpeg shows it (of B-frames at uneven times
+        a muxer may have written a decoding step there, and an edit list that ends sooner); else by the stream's length,
+        where that can be true: not of a file that is cut off, and of samples that say how long they are shown not for
+        longer.
         """
         container = self._container
         if container.truncated or is_damaged:
@@ -51,13 +52,11 @@ class Ending:
         longest = container.last_frame_seconds
         if longest is None:
             return clock.end_seconds(self.stream_seconds)
+        if longest and clock.num_frames >= (self._header.num_frames or 0):
+            return clock.end_seconds_held(longest)
         hold = clock.hold_seconds(container.duration_seconds or 0.0)
         usual = max(clock.step_seconds, clock.last_step) * _USUAL_STEPS
-        if 0.0 < hold <= longest + usual:
-            return clock.end_seconds_held(hold)
-        if clock.num_frames >= (self._header.num_frames or 0):
-            return clock.end_seconds_held(longest)
-        return clock.end_seconds()
+        return clock.end_seconds_held(hold) if 0.0 < hold <= longest + usual else clock.end_seconds()
 
     def warnings(self, clock: Clock, *, is_damaged: bool = False) -> Iterator[str]:
         """Of a walk to the end."""

@@ -13,9 +13,9 @@ import av
 import cv2
 import numpy as np
 import pytest
+from service.video.capture import Capture, Header
 
 from service.errors import EmptyFile
-from service.video.capture import Capture, Header
 from service.video.errors import NotAVideo
 from tests.drawn import Encoder, Image, draw, read_index
 from tests.drawn_cases import CODECS
