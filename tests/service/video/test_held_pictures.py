@@ -271,7 +271,9 @@ def shelf() -> Iterator[Shelf]:
 
 
 TINY = ClipSpec(sample_fps=8, frame_height=16, frame_width=16)
-# Milliseconds from one frame to the next: steady with some holds, or anyhow.
+# Milliseconds from one frame to the next: steady with some holds, or anyhow. They are a little short, so that no frame
+# comes a millisecond after a tick, to the last bit of a float.
+MILLISECOND = 0.000_997_31
 STEPS = st.lists(st.just(40) | st.just(40) | st.integers(1, 1500), max_size=60) | st.lists(st.integers(1, 300))
 
 
@@ -288,25 +290,25 @@ def shown(
 
 @given(
     steps=STEPS,
+    hold=st.sampled_from([0.04, 0.04, 3.0]),
     sample_fps=st.sampled_from([1.0, 4.0, 8.0, 12.5, 25.0, 60.0]),
     chunk=st.sampled_from([1, 2, 5, 16]),
     seconds=st.sampled_from([0.0, math.inf]),
     start=st.sampled_from([0.0, 0.0, 0.3, 1.7]),
     end=st.sampled_from([math.inf, math.inf, 1.0, 2.2]),
 )
-@example(steps=[6000, 6000, 200], sample_fps=4.0, chunk=16, seconds=math.inf, start=2.0, end=5.0)
-@example(steps=[40] * 30 + [2000] + [40] * 30, sample_fps=8.0, chunk=2, seconds=0.0, start=0.0, end=math.inf)
+@example(steps=[6000, 6000, 200], hold=0.04, sample_fps=4.0, chunk=16, seconds=math.inf, start=2.0, end=5.0)
+@example(steps=[40] * 30 + [2000] + [40] * 30, hold=3.0, sample_fps=8.0, chunk=2, seconds=0.0, start=0.0, end=math.inf)
 def test_whatever_the_timestamps(
-    shelf: Shelf, steps: list[int], sample_fps: float, chunk: int, seconds: float, start: float, end: float
+    shelf: Shelf, steps: list[int], hold: float, sample_fps: float, chunk: int, seconds: float, start: float, end: float
 ) -> None:
-    times = [milliseconds / 1e3 for milliseconds in accumulate(steps, initial=0)]
-    film = Film(times)
+    times = [milliseconds * MILLISECOND for milliseconds in accumulate(steps, initial=0)]
+    film = Film(times, container=Container(last_frame_seconds=hold))
     serving, report = shown(shelf, film, chunk, seconds, sample_fps=sample_fps, start_seconds=start, end_seconds=end)
-    walked = times[: report.frames_walked]
-    expected = serving_frames(walked, sample_fps, start, end, shown_until=report.duration_seconds)
-    assert serving == expected
+    assert serving == serving_frames(times, sample_fps, start, end, shown_until=times[-1] + hold)
     if math.isinf(end):
         assert report.frames_walked == len(times)
+        assert report.duration_seconds == pytest.approx(times[-1] + hold, abs=1e-6)
     assert film.opened <= 2, "a film is decoded twice at most"
 
 
@@ -323,7 +325,7 @@ def test_a_constant_rate_costs_no_more_than_its_samples(shelf: Shelf, count: int
 
 @given(STEPS, st.frozensets(st.integers(0, 61), max_size=4))
 def test_whatever_the_damage_it_is_counted_once(shelf: Shelf, steps: list[int], bad: frozenset[int]) -> None:
-    times = [milliseconds / 1e3 for milliseconds in accumulate(steps, initial=0)]
+    times = [milliseconds * MILLISECOND for milliseconds in accumulate(steps, initial=0)]
     film = Film(times, bad)
     _, report = shown(shelf, film)
     assert report.frames_damaged == sum(frame < len(times) for frame in bad)
@@ -332,7 +334,7 @@ def test_whatever_the_damage_it_is_counted_once(shelf: Shelf, steps: list[int], 
 
 @given(STEPS, st.integers(0, 61))
 def test_strict_raises_at_the_first_damage(shelf: Shelf, steps: list[int], bad: int) -> None:
-    times = [milliseconds / 1e3 for milliseconds in accumulate(steps, initial=0)]
+    times = [milliseconds * MILLISECOND for milliseconds in accumulate(steps, initial=0)]
     film = Film(times, frozenset({bad}))
     if bad > len(times):
         shown(shelf, film, strict=True)
