@@ -337,7 +337,7 @@ class ClipReader:
         self._catch_up = self._clock.num_frames - self._ahead
 
     def _catch_up_one(self) -> None:
-        """A frame further to the pending one; and over the one after it, where that was grabbed already."""
+        """A frame further to the pending one; and over what came after it: the next one, or the end."""
         self._catch_up -= 1
         grabbed = self._grab(self._source)
         if self._catch_up:
@@ -345,7 +345,7 @@ class ClipReader:
         if grabbed:
             self._retrieve()
         self._retrieved = True
-        if self._ahead and not self._catch_up:
+        if (self._ahead or self._at_end) and not self._catch_up:
             self._grab(self._source)
 
     def _take(self, since: float, until: float, out: NDArray[np.uint8]) -> int:
