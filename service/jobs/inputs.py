@@ -113,7 +113,8 @@ class Inputs:
 
     def _is_manifest_at(self, url: str) -> bool:
         """By its name without a query; by content where the name says nothing."""
-        name = urlsplit(url).path if url.startswith(("http://", "https://")) else url.partition("?versionId=")[0]
+        is_web = url.lower().startswith(("http://", "https://"))
+        name = urlsplit(url).path if is_web else url.partition("?versionId=")[0]
         if is_named_manifest(name) or suffix_of(name) in VIDEO_SUFFIXES:
             return is_named_manifest(name)
         try:

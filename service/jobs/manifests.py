@@ -15,15 +15,11 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from service.jobs.errors import BadInput
+from service.jobs.manifest_lines import GZIP, Lines, opened_text
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 COLUMNS = ("id", "uri", "path", "start_seconds", "end_seconds")
-# From one row to the next: a line, a quoted cell that never ends, blank lines that gzip made of nothing.
-MAX_ROW_CHARACTERS = 1 << 20
 HEAD_BYTES = 64 * 1024
-_GZIP = b"\x1f\x8b"
-_UTF16 = ("\udcff\udcfe", "\udcfe\udcff")  # its marks, read as UTF-8
-_NO_TEXT = re.compile("[\udc80-\udcff\0]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _ALIKE = 0.8
 csv.field_size_limit(1 << 30)  # rows are bounded above
@@ -52,7 +48,7 @@ def is_named_manifest(name: str) -> bool:
 def is_manifest(head: bytes) -> bool:
     """By its first `HEAD_BYTES`: text whose first line is an object, or a list of columns, with uri or path."""
     try:
-        if head.startswith(_GZIP):
+        if head.startswith(GZIP):
             head = zlib.decompressobj(wbits=31).decompress(head, HEAD_BYTES)
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
     except (UnicodeDecodeError, zlib.error):
@@ -69,8 +65,8 @@ def is_manifest(head: bytes) -> bool:
 
 def rows_of(name: str, file: io.BufferedReader) -> Iterator[ManifestRow]:
     """Its rows. name: for messages, and where the content leaves a choice. Raises BadInput with line and column."""
-    text = _text(file)
-    lines = _Lines(name, text)
+    text = opened_text(file)
+    lines = Lines(name, text)
     try:
         first = next((line for line in lines if line.strip()), "")
         again = _again(first, lines)
@@ -84,55 +80,6 @@ def rows_of(name: str, file: io.BufferedReader) -> Iterator[ManifestRow]:
         text.close()
 
 
-class _Lines:
-    """number: of the line read last; where: of the first line after the row before, in words."""
-
-    def __init__(self, name: str, text: io.TextIOWrapper) -> None:
-        self.name = name
-        self.number = 0
-        self._text = text
-        self._room = MAX_ROW_CHARACTERS
-        self._first = 1
-
-    @property
-    def where(self) -> str:
-        return f"{self.name} line {self._first}"
-
-    def next_row(self) -> None:
-        """What comes is of another row."""
-        self._room = MAX_ROW_CHARACTERS
-        self._first = self.number + 1
-
-    def __iter__(self) -> Iterator[str]:
-        while line := self._text.readline(self._room + 1):
-            self.number += 1
-            self._room -= len(line)
-            if self._first == self.number and not line.strip("\r\n"):
-                self._first += 1
-            if self.number == 1 and line.startswith(_UTF16):
-                raise BadInput(f"{self.name} is UTF-16; save it as UTF-8 (of spreadsheets: “CSV UTF-8”)")
-            if self._room < 0:
-                raise BadInput(
-                    f"{self.where}: a row of more than {MAX_ROW_CHARACTERS} characters; is a quote left open there?",
-                    limit=MAX_ROW_CHARACTERS,
-                )
-            if found := _NO_TEXT.search(line):
-                raise BadInput(f"{self.name} line {self.number}, column {found.start() + 1}: {_no_text(found[0])}")
-            yield line
-
-
-def _text(file: io.BufferedReader) -> io.TextIOWrapper:
-    unpacked = gzip.GzipFile(fileobj=file) if file.peek(len(_GZIP)).startswith(_GZIP) else file
-    return io.TextIOWrapper(unpacked, encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def _no_text(letter: str) -> str:
-    if letter == "\0":
-        return "a NUL byte, which no text has; is it UTF-16? Save it as UTF-8"
-    byte = f"{ord(letter) & 0xFF:02x}"
-    return f"the byte 0x{byte} is no UTF-8; save it as UTF-8, or write \\x{byte} where a file's name has that byte"
-
-
 def _again(first: str, lines: Iterable[str]) -> Iterator[str]:
     if first:
         yield first
@@ -143,7 +90,7 @@ def _is_json_by_name(name: str) -> bool:
     return name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
 
 
-def _csv_rows(header: str, upcoming: Iterator[str], lines: _Lines) -> Iterator[ManifestRow]:
+def _csv_rows(header: str, upcoming: Iterator[str], lines: Lines) -> Iterator[ManifestRow]:
     preferred = "\t" if lines.name.lower().removesuffix(".gz").endswith(".tsv") else ","
     delimiter = _delimiter(header, preferred)
     kept: list[str] = []
@@ -173,7 +120,7 @@ def _csv_rows(header: str, upcoming: Iterator[str], lines: _Lines) -> Iterator[M
         _columns(lines.where, [])
 
 
-def _json_rows(upcoming: Iterator[str], lines: _Lines) -> Iterator[ManifestRow]:
+def _json_rows(upcoming: Iterator[str], lines: Lines) -> Iterator[ManifestRow]:
     known: tuple[str, ...] = ()
     for line in upcoming:
         if not line.strip():

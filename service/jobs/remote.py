@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import fsspec
 import tenacity
@@ -47,7 +46,7 @@ class Remote:
 
     def check(self, url: str) -> None:
         """Raises UriNotAllowed."""
-        if self._allowed is None and not _is_http(url) and urlsplit(url).scheme != "file":
+        if self._allowed is None and not _is_http(url) and _scheme(url) != "file":
             return
         check_allowed(url, self._allowed or (), self._remedy)
 
@@ -151,7 +150,11 @@ def _opened(url: str) -> Any:
 
 
 def _is_http(url: str) -> bool:
-    return urlsplit(url).scheme in ("http", "https")
+    return _scheme(url) in ("http", "https")
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].lower()
 
 
 async def _session(**options: Any) -> Any:

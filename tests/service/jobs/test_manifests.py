@@ -15,7 +15,8 @@ import pytest
 from service.jobs.errors import BadInput
 from service.jobs.inputs import Found, items_of, read_manifest
 from service.jobs.items import Item
-from service.jobs.manifests import HEAD_BYTES, MAX_ROW_CHARACTERS, is_manifest, is_named_manifest
+from service.jobs.manifest_lines import MAX_ROW_CHARACTERS
+from service.jobs.manifests import HEAD_BYTES, is_manifest, is_named_manifest
 
 FOLDER = Path("/videos")
 
