@@ -8,6 +8,7 @@ from typing import Annotated
 import onnxruntime as ort
 import typer
 from rich.console import Console
+from rich.text import Text
 from typer.core import TyperGroup
 
 from export.bundle import Options, write_bundle
@@ -21,6 +22,7 @@ from models.dataset import DatasetError
 from service.bundle import CertificateDocument, CertificateRow, EncoderDocument, ModelDocument, read_document
 from service.engine.openvino_runtime import absent
 from service.errors import ReelserveError
+from service.terminal import plain
 
 console = Console()
 if not console.is_terminal:
@@ -67,13 +69,13 @@ def model_(
             options = Options(version, fp16, exporter, absent() == "" if openvino is None else openvino)
             folder = write_bundle(trained, out, found, options, _report, status.update)
         show(folder)
-        console.print(f"bundle: {folder}", soft_wrap=True)
+        console.print(plain(f"bundle: {folder}"), soft_wrap=True)
         if bento:
             from export.bento import store  # bentoml is slow to import
 
-            console.print(f"in BentoML's model store: {store(folder, out / 'encoders')}", soft_wrap=True)
+            console.print(plain(f"in BentoML's model store: {store(folder, out / 'encoders')}"), soft_wrap=True)
     except (ExportError, DatasetError, CheckpointError, ReelserveError) as error:
-        console.print(f"[red]not exported:[/] {error}", soft_wrap=True, highlight=False)
+        console.print(Text.assemble(("not exported:", "red"), f" {error}"), soft_wrap=True)
         raise typer.Exit(1) from error
 
 
@@ -88,7 +90,7 @@ def show(
         encoder = read_document(encoders / model.encoder.name / "encoder.json", EncoderDocument)
         certificate = read_document(bundle / "certificate.json", CertificateDocument)
     except ReelserveError as error:
-        console.print(f"[red]{error}[/]", soft_wrap=True)
+        console.print(Text(str(error), "red"), soft_wrap=True)
         raise typer.Exit(1) from error
     console.print(page(model, encoder, certificate), soft_wrap=True)
 

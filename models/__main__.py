@@ -124,7 +124,7 @@ def train(
         },
     )
     checkpoint.save(out)
-    console.print(f"{out}: {metrics}")
+    console.print(f"{out}: {metrics}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -152,7 +152,7 @@ def evaluate(
     console.print(table)
     matrix = confusion(parts.test.labels.numpy(), scores.argmax(axis=1), len(held.labels))
     for path in write_confusion(matrix, held.labels, out):
-        console.print(f"wrote {path}")
+        console.print(f"wrote {path}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -243,13 +243,13 @@ def cost(
 @app.command()
 def card(bundle: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder with model.json.")]) -> None:
     """Write MODEL_CARD.md from model.json, study.json, cost.json and certificate.json."""
-    console.print(f"wrote {write_card(bundle)}")
+    console.print(f"wrote {write_card(bundle)}", markup=False, soft_wrap=True)
 
 
 def _write_json(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    console.print(f"wrote {path}")
+    console.print(f"wrote {path}", markup=False, soft_wrap=True)
 
 
 def _commit() -> str:

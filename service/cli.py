@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +17,9 @@ from rich.table import Column, Table
 
 from service.errors import NoFile, ReelserveError
 from service.jobs.command import batch
+from service.names import utf8_path, written
 from service.results import Prediction
-from service.terminal import complain, err, out, read_settings
+from service.terminal import complain, err, out, plain, read_settings, say
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Reelserve: clips in, labels with scores and times out."
@@ -28,6 +32,8 @@ app.command()(batch)
 @app.callback()
 def main() -> None:
     """Reelserve: clips in, labels with scores and times out."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal of few letters shows the others as escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @app.command(
@@ -70,31 +76,30 @@ def predict(
         complain(error)
         raise typer.Exit(2) from error
     # Folded, not cut: files of one folder differ at the end.
-    file_column = Column("file", overflow="fold")
+    file_column, words_column = Column("file", overflow="fold"), Column("segments", overflow="fold")
     title = f"{loaded.name.name} {loaded.name.version}"
-    table = Table(file_column, "label", "score", "seconds", "frames", "segments", title=title)
+    table = Table(file_column, "label", "score", "seconds", "frames", words_column, title=plain(title))
     failed = 0
     for file in track(files, "predicting", console=err, transient=True, disable=as_json or not err.is_terminal):
         try:
-            if not file.is_file():
-                raise NoFile(f"{file} is not a file")
-            request = ClipRequest(file, file_sha256(file), AnswerOptions(top_k=top_k), strict=strict)
-            [answer] = serving.predict(request, [loaded])
+            with _named(file) as path:
+                request = ClipRequest(path, file_sha256(path), AnswerOptions(top_k=top_k), strict=strict)
+                [answer] = serving.predict(request, [loaded])
         except ReelserveError as error:
             failed += 1
             if as_json:
-                print(json.dumps({"file": str(file), "code": error.code, "detail": error.detail}))  # noqa: T201
+                print(json.dumps({"file": written(file), "code": error.code, "detail": error.detail}))  # noqa: T201
             else:
-                table.add_row(str(file), f"[red]{error.code}[/]", "", "", "", error.detail)
+                table.add_row(plain(file), plain(error.code, "red"), "", "", "", plain(error.detail))
             continue
         if as_json:
-            print(json.dumps({"file": str(file), **answer.model_dump(mode="json")}))  # noqa: T201
+            print(json.dumps({"file": written(file), **answer.model_dump(mode="json")}))  # noqa: T201
         else:
             _add(table, file, answer)
     if not as_json:
         out.print(table)
     if failed:
-        err.print(f"{failed} of {len(files)} files failed")
+        say(f"{failed} of {len(files)} files failed")
         raise typer.Exit(1)
 
 
@@ -129,25 +134,37 @@ def probe(
     failed = 0
     for file in files:
         try:
-            if not file.is_file():
-                raise NoFile(f"{file} is not a file")
-            facts = pool.probe(file, full=full)
+            with _named(file) as path:
+                facts = pool.probe(path, full=full)
         except ReelserveError as error:
             failed += 1
             if as_json:
-                print(json.dumps({"file": str(file), "code": error.code, "detail": error.detail}))  # noqa: T201
+                print(json.dumps({"file": written(file), "code": error.code, "detail": error.detail}))  # noqa: T201
             else:
                 report(out, file, error)
             continue
         answer = examine(facts, pool.limits, document, source=str(file), target=mended_name(file))
         failed += answer.refused
         if as_json:
-            print(json.dumps({"file": str(file), **answer.model_dump(mode="json")}))  # noqa: T201
+            print(json.dumps({"file": written(file), **answer.model_dump(mode="json")}))  # noqa: T201
         else:
             report(out, file, answer)
     if failed:
-        err.print(f"{failed} of {len(files)} files would be refused")
+        say(f"{failed} of {len(files)} files would be refused")
         raise typer.Exit(1)
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[Path]:
+    """What is to be read. Raises NoFile for what is no file, or can't be read."""
+    try:
+        if not file.is_file():
+            raise NoFile(f"{written(file)} is not a file")
+        file.open("rb").close()
+    except (OSError, ValueError) as error:
+        raise NoFile(f"{written(file)} can't be read: {getattr(error, 'strerror', None) or error}") from error
+    with utf8_path(file) as path:
+        yield path
 
 
 def _add(table: Table, file: Path, answer: Prediction) -> None:
@@ -155,8 +172,8 @@ def _add(table: Table, file: Path, answer: Prediction) -> None:
     runs = " · ".join(f"{s.label} {s.start_seconds:g}–{s.end_seconds:g} s" for s in answer.segments)
     receipt = answer.receipt
     table.add_row(
-        str(file), best.label, f"{best.score:.3f}", f"{receipt.duration_seconds:.2f}",
-        f"{receipt.frames_used} of {receipt.frames_walked}", runs,
+        plain(file), plain(best.label), f"{best.score:.3f}", f"{receipt.duration_seconds:.2f}",
+        f"{receipt.frames_used} of {receipt.frames_walked}", plain(runs),
     )  # fmt: skip
     for other in others:
-        table.add_row("", f"[dim]{other.label}[/]", f"[dim]{other.score:.3f}[/]")
+        table.add_row("", plain(other.label, "dim"), plain(f"{other.score:.3f}", "dim"))

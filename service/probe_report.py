@@ -11,6 +11,7 @@ from rich.text import Text
 
 from service.errors import ReelserveError
 from service.probing import Probe
+from service.terminal import plain
 from service.video.cost import Cost
 from service.video.facts import ProbeFacts
 
@@ -19,22 +20,21 @@ _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 def report(console: Console, file: Path, answer: Probe | ReelserveError) -> None:
     """Print one file."""
-    console.print(Text(str(file), style="bold"), soft_wrap=True)
+    console.print(plain(file, "bold"), soft_wrap=True)
     table = Table(Column(style="dim", no_wrap=True), Column(overflow="fold"), box=None, show_header=False)
     if isinstance(answer, ReelserveError):
-        table.add_row(Text("error", style=_STYLES["error"]), Text(f"{answer.code}: {answer.detail}"))
+        table.add_row(Text("error", style=_STYLES["error"]), plain(f"{answer.code}: {answer.detail}"))
     else:
         for name, words in _lines(answer):
-            table.add_row(name, Text(words))
+            table.add_row(name, plain(words))
         for finding in answer.findings:
             style = _STYLES[finding.severity]
-            table.add_row(
-                Text(finding.severity, style=style), Text.assemble((f"{finding.code}: ", style), finding.message)
-            )
+            said = Text.assemble((f"{finding.code}: ", style), plain(finding.message))
+            table.add_row(Text(finding.severity, style=style), said)
     console.print(table)
     if isinstance(answer, Probe) and answer.mend:
         # Unwrapped: to be copied.
-        console.print(Text(answer.mend), soft_wrap=True)
+        console.print(plain(answer.mend), soft_wrap=True)
     console.print()
 
 

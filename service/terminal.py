@@ -1,4 +1,7 @@
-"""What all commands say, and where: results on stdout, the rest on stderr, and settings that are wrong in words."""
+"""What all commands say, and where: results on stdout, the rest on stderr, and settings that are wrong in words.
+
+Names and messages are never read as rich's markup, and nothing in them is obeyed by a terminal.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,29 @@ import tomllib
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.text import Text
 
 from service.errors import ReelserveError
+from service.names import visible
 from service.settings import Settings
 
 out = Console()
 err = Console(stderr=True)
 
 
+def plain(text: object, style: str = "") -> Text:
+    """As it is, in one style; control characters are escaped."""
+    return Text(visible(text), style=style)
+
+
+def say(text: str) -> None:
+    """One line on stderr, whatever names are in it."""
+    err.print(plain(text), soft_wrap=True)
+
+
 def complain(error: ReelserveError) -> None:
     """One line: what is wrong, and the remedy."""
-    err.print(f"[red]{error.code}[/]: {error.detail}", soft_wrap=True)
+    _wrong(error.code, error.detail)
 
 
 def read_settings(cli_args: list[str] | None = None) -> Settings:
@@ -31,10 +46,14 @@ def read_settings(cli_args: list[str] | None = None) -> Settings:
             _cli_kebab_case=True,
         )
     except (FileNotFoundError, tomllib.TOMLDecodeError) as error:
-        err.print(f"[red]settings[/]: {error}", soft_wrap=True)
+        _wrong("settings", str(error))
         raise typer.Exit(2) from error
     except ValidationError as error:
         for problem in error.errors():
             name = ".".join(map(str, problem["loc"]))
-            err.print(f"[red]setting {name}[/]: {problem['msg']} (got {problem['input']!r})", soft_wrap=True)
+            _wrong(f"setting {name}", f"{problem['msg']} (got {problem['input']!r})")
         raise typer.Exit(2) from error
+
+
+def _wrong(what: str, why: str) -> None:
+    err.print(Text.assemble(plain(what, "red"), ": ", plain(why)), soft_wrap=True)

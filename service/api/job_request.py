@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -47,12 +47,16 @@ class JobQuery(AnswerQuery):
     webhook_url: str | None = Field(default=None, description="Told once when the job has finished, by a signed POST.")
 
 
+_Text = Annotated[str, Field(min_length=1, max_length=1024)]
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class ItemRequest(BaseModel):
     """One clip of a JSON body."""
 
     model_config = ConfigDict(extra="forbid")
 
-    id: str | None = Field(default=None, min_length=1, max_length=1024, description="Without it the URI.")
+    id: _Text | int | _Number | bool | None = Field(default=None, description="Without it the URI.")
     uri: str = Field(min_length=1, max_length=8192)
     start_seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     end_seconds: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
@@ -60,7 +64,7 @@ class ItemRequest(BaseModel):
     def to_item(self) -> Item:
         """For the store."""
         end = math.inf if self.end_seconds is None else self.end_seconds
-        return Item(self.id or self.uri, self.uri, self.start_seconds, end)
+        return Item.of(self.id, self.uri, self.start_seconds, end)
 
 
 class JobRequest(JobQuery):

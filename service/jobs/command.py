@@ -18,7 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from service.errors import Cancelled, ReelserveError
 from service.jobs.errors import BadInput
 from service.jobs.items import Row
-from service.terminal import complain, err, read_settings
+from service.names import written
+from service.terminal import complain, err, read_settings, say
 
 _LINE_SECONDS = 10.0
 _EXIT_FAILED_ITEMS = 1
@@ -82,20 +83,22 @@ def batch(
             recorded_ids(sink, listed, worker.model_sha256) as recorded,
             _progress(len(listed), len(recorded), recorded.num_at("error")) as progress,
         ):
+            if found.passed_over:
+                say(str(found.passed_over))
             spool.sweep()
             items = (each.item for each in found if each.item in own and each.item.id not in recorded)
             worker.run(items, sink, stop, progress.told)
             if stop.is_set():
                 raise Cancelled("between two items")
     except Cancelled as error:
-        err.print(f"interrupted; go on by the same command with --resume. What is done is in {out}")
+        say(f"interrupted; go on by the same command with --resume. What is done is in {written(out)}")
         raise typer.Exit(_EXIT_INTERRUPTED) from error
     except ReelserveError as error:
         complain(error)
         raise typer.Exit(_EXIT_ENDED) from error
-    err.print(f"{progress.summary()}; {out}")
+    say(f"{progress.summary()}; {written(out)}")
     if progress.num_failed:
-        err.print(f"{progress.num_failed} items failed: their rows have code and message")
+        say(f"{progress.num_failed} items failed: their rows have code and message")
         raise typer.Exit(_EXIT_FAILED_ITEMS)
 
 

@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import difflib
+import errno
 import glob
-import json
-import math
-from collections.abc import Iterable, Iterator, Mapping
+import os
+import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from io import BufferedReader
+from pathlib import Path
+from urllib.parse import urlsplit
 
-from service.jobs.errors import BadInput
+from service.jobs.errors import BadInput, FetchFailed
+from service.jobs.folders import VIDEO_SUFFIXES, PassedOver, is_named_video, is_video_file, suffix_of, videos_below
+from service.jobs.ids import Ids
 from service.jobs.items import Item
+from service.jobs.manifest_items import item_of
+from service.jobs.manifests import HEAD_BYTES, is_manifest, is_named_manifest, rows_of
 from service.jobs.remote import Remote, is_url
+from service.names import written
 
-# What a folder is searched for. A file that is named is taken whatever its name.
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".3gp",
-        ".avi",
-        ".flv",
-        ".m2ts",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".mxf",
-        ".ogv",
-        ".ts",
-        ".webm",
-        ".wmv",
-        ".y4m",
-    ]
-)
-MANIFEST_SUFFIXES = frozenset({".csv", ".jsonl"})
-_COLUMNS = ("id", "uri", "path", "start_seconds", "end_seconds")
 _PATTERN = frozenset("*?[")
-_ALIKE = 0.8
+# Of a path that leads to nothing.
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
 @dataclass(frozen=True)
@@ -53,149 +35,148 @@ class Found:
 
 
 class Inputs:
-    """The inputs of a batch, in order; iterate as often as you like: nothing is remembered."""
+    """The inputs of a batch, in order; iterate as often as you like.
+
+    What exists is that file or folder, whatever its name; only what does not is a pattern. passed_over: files of
+    folders and patterns that are no video, of the last time.
+    """
 
     def __init__(self, inputs: Iterable[str], remote: Remote) -> None:
+        self.passed_over = PassedOver()
         self._inputs = tuple(inputs)
         self._remote = remote
 
     def __iter__(self) -> Iterator[Found]:
         """Raises BadInput for what is missing, not allowed, empty or malformed."""
+        self.passed_over = PassedOver()
         for text in self._inputs:
             num_found = 0
             for found in self._of(text):
                 num_found += 1
-                _check_id(found)
                 yield found
             if not num_found:
-                raise BadInput(f"{text} names no video", value=text)
+                name = text if is_url(text) else written(text)
+                also = f"; {self.passed_over}" if self.passed_over else ""
+                raise BadInput(f"{name} names no video{also}", value=name)
 
     def _of(self, text: str) -> Iterator[Found]:
-        suffix = PurePosixPath(text).suffix.lower()
         if is_url(text):
-            uris = _manifest(text, self._remote.lines(text)) if suffix in MANIFEST_SUFFIXES else self._url(text)
-        elif _PATTERN & set(text) and not Path(text).exists():
-            matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207
-            uris = (Found(Item(path, path), text) for path in matches if not Path(path).is_dir())
-        elif Path(text).is_dir():
-            uris = (Found(Item(path, path), text) for path in _videos(Path(text)))
-        elif not Path(text).is_file():
-            raise BadInput(f"{text} is no file, folder or pattern that matches one", value=text)
-        elif suffix in MANIFEST_SUFFIXES:
-            uris = read_manifest(text, Path(text), Path(text).parent)
+            yield from self._of_url(text)
+            return
+        mode = _mode(text)
+        if mode is None and text and _PATTERN & set(text):
+            yield from self._of_pattern(text)
+        elif mode is None or not text:
+            raise BadInput(f"{written(text)!r} is no file, folder or pattern that matches one", value=written(text))
+        elif stat.S_ISDIR(mode):
+            for path in videos_below(Path(text), self.passed_over):
+                yield Found(Item(path, path), written(text))
+        elif stat.S_ISREG(mode):
+            yield from self._of_file(text)
         else:
-            uris = iter([Found(Item(text, text), text)])
-        yield from uris
+            raise BadInput(f"{written(text)} is no regular file", value=written(text))
 
-    def _url(self, text: str) -> Iterator[Found]:
-        for url in self._remote.listed(text, VIDEO_SUFFIXES):
-            yield Found(Item(url, url), text)
+    def _of_file(self, text: str) -> Iterator[Found]:
+        path, name = Path(text), written(text)
+        if is_named_manifest(text) or (suffix_of(text) not in VIDEO_SUFFIXES and is_manifest(_head(path))):
+            yield from _manifest(name, path, path.parent)
+        else:
+            yield Found(Item(name, name), name)
 
+    def _of_pattern(self, text: str) -> Iterator[Found]:
+        named = _names_suffix(text)
+        for path in sorted(glob.glob(text, recursive=True)):  # noqa: PTH207
+            if os.path.isdir(path):  # noqa: PTH112  (which raises nothing)
+                continue
+            if named and os.path.isfile(path):  # noqa: PTH113
+                yield from self._of_file(path)
+            elif is_video_file(Path(path)):
+                yield Found(Item(written(path), written(path)), written(text))
+            else:
+                self.passed_over.add(path)
 
-def _videos(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[str]:
-    """Sorted by path, as the next run must list them alike; nothing hidden, and no link to a folder above."""
-    try:
-        found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise BadInput(f"{folder} can't be listed: {error.strerror}", value=str(folder)) from error
-    above = (*above, folder.resolve())
-    for path in found:
-        if path.is_dir():
-            if path.resolve() not in above:
-                yield from _videos(path, above)
-        elif path.suffix.lower() in VIDEO_SUFFIXES:
-            yield str(path)
+    def _of_url(self, text: str) -> Iterator[Found]:
+        matching = (lambda path: True) if _names_suffix(text) else self._takes
+        for url in self._remote.listed(text, self._takes, matching):
+            if self._is_manifest_at(url) if url == text else is_named_manifest(url):
+                with self._remote.reading(url) as file:
+                    yield from items_of(url, file)
+            else:
+                yield Found(Item(url, url), text)
 
+    def _takes(self, path: str) -> bool:
+        """Of files that are listed elsewhere."""
+        taken = is_named_video(path)
+        if not taken:
+            self.passed_over.add(path)
+        return taken
 
-def _check_id(found: Found) -> None:
-    """An id and a URI stand on one line of any output, in UTF-8. Raises BadInput."""
-    for text in (found.item.id, found.item.uri):
-        if text.splitlines() != [text] or any("\ud800" <= letter <= "\udfff" for letter in text):
-            said = ascii(text)
-            raise BadInput(f"{found.where}: {said} is not one line of UTF-8; rename the file, or its id", value=said)
+    def _is_manifest_at(self, url: str) -> bool:
+        """By its name without a query; by content where the name says nothing."""
+        is_web = url.lower().startswith(("http://", "https://"))
+        name = urlsplit(url).path if is_web else url.partition("?versionId=")[0]
+        if is_named_manifest(name) or suffix_of(name) in VIDEO_SUFFIXES:
+            return is_named_manifest(name)
+        try:
+            return is_manifest(self._remote.head(url, HEAD_BYTES))
+        except FetchFailed:  # its row will say so
+            return False
 
 
 def read_manifest(name: str, path: Path, folder: Path | None = None) -> Iterator[Found]:
-    """Items of a CSV or JSONL file, which messages call `name`.
+    """Items of a manifest, which messages call `name`, each id once.
 
     folder: relative paths count from there; None: all are URLs. Raises BadInput with the line.
     """
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        yield from _manifest(name, lines, folder)
+    with Ids() as ids:
+        for found in _manifest(name, path, folder):
+            add_once(ids, found)
+            yield found
 
 
-def _manifest(name: str, lines: Iterable[str], folder: Path | None = None) -> Iterator[Found]:
-    """Lines of CSV or JSONL. folder: relative paths count from there; None for a manifest that came from a URL."""
-    rows = _csv_rows(name, lines) if name.lower().endswith(".csv") else _json_rows(name, lines)
-    for number, row in rows:
-        where = f"{name} line {number}"
-        uri = row.get("uri") or row.get("path")
-        if not isinstance(uri, str) or not uri:
-            raise BadInput(f"{where}: no uri (or path); it has {', '.join(row) or 'nothing'}")
-        if not is_url(uri):
-            if folder is None:
-                raise BadInput(
-                    f"{where}: {uri} is a path, and the manifest came from a URL; name whole URLs", value=uri
-                )
-            uri = str(folder / uri)
-        start, end = _seconds(where, row, "start_seconds", 0.0), _seconds(where, row, "end_seconds", math.inf)
-        if end <= start:
-            raise BadInput(f"{where}: end_seconds {end:g} must be after start_seconds {start:g}")
-        yield Found(Item(str(row.get("id") or uri), uri, start, end), where)
+def add_once(ids: Ids, found: Found) -> None:
+    """Raises BadInput for an id that is there already, with both places."""
+    item = found.item
+    if (first := ids.add(item.id, found.where)) is not None:
+        alike = "" if item.json_id is None else " (as text they are one)"
+        raise BadInput(
+            f"{found.where}: id {item.id} stands at {first} already{alike}; each needs its own", value=item.id
+        )
 
 
-def _csv_rows(name: str, lines: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(lines, strict=True)
+def items_of(name: str, file: BufferedReader, folder: Path | None = None) -> Iterator[Found]:
+    """As `read_manifest`, of an open file, and without looking for ids that are there twice."""
+    for row in rows_of(name, file):
+        yield Found(item_of(row, folder), row.where)
+
+
+def _manifest(name: str, path: Path, folder: Path | None) -> Iterator[Found]:
     try:
-        _check_columns(f"{name} line 1", reader.fieldnames or ())
-        for row in reader:
-            if None in row or None in row.values():
-                wanted = len(reader.fieldnames or ())
-                raise BadInput(f"{name} line {reader.line_num}: line 1 names {wanted} columns, here are more or fewer")
-            yield reader.line_num, row
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise BadInput(f"{name} line {reader.line_num + 1}: {error}") from error
+        with path.open("rb") as file:
+            yield from items_of(name, file, folder)
+    except OSError as error:
+        raise BadInput(f"{name} can't be read: {error.strerror or error}", value=name) from error
 
 
-def _json_rows(name: str, lines: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    columns: tuple[str, ...] = ()
-    number = 0
+def _names_suffix(pattern: str) -> bool:
+    """Whoever names it wants such files, whatever they are."""
+    suffix = suffix_of(pattern)
+    return suffix != "" and not _PATTERN & set(suffix)
+
+
+def _head(path: Path) -> bytes:
     try:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise BadInput(f"{name} line {number}: a JSON object is wanted, this is {line.strip()[:80]}")
-            if tuple(row) != columns:
-                columns = tuple(row)
-                _check_columns(f"{name} line {number}", columns)
-            yield number, row
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{name} line {number}: {error}") from error
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:  # its row will say so
+        return b""
 
 
-def _check_columns(where: str, columns: Iterable[str]) -> None:
-    """Columns that we don't know are the user's own, unless one looks like a typing error of ours."""
-    names = list(columns)
-    if not {"uri", "path"} & set(names):
-        raise BadInput(f"{where}: no column uri (or path); it has {', '.join(names) or 'none'}", value=names)
-    for name in names:
-        close = difflib.get_close_matches(name, _COLUMNS, n=1, cutoff=_ALIKE)
-        if name not in _COLUMNS and close:
-            raise BadInput(
-                f"{where}: column {name}: did you mean {close[0]}? Rename it, whichever you mean", value=name
-            )
-
-
-def _seconds(where: str, row: Mapping[str, Any], name: str, default: float) -> float:
-    value = row.get(name)
-    if value is None or value == "":
-        return default
+def _mode(path: str | Path) -> int | None:
+    """Of the file there, None where there is none. Raises BadInput where nobody may look."""
     try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if not 0.0 <= seconds < math.inf:
-        raise BadInput(f"{where}: {name} {value!r} is no number of seconds from 0 on", value=value)
-    return seconds
+        return os.stat(path).st_mode  # noqa: PTH116
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in _ABSENT:
+            raise BadInput(f"{written(path)} can't be read: {error.strerror}", value=written(path)) from error
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -11,15 +12,41 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.errors import ReelserveError
 from service.results import LabelScore, ModelName, Prediction, Receipt, Segment, Timing
 
+# As JSON has them; null is none, and nothing with a structure is one.
+JsonId = str | int | float | bool
+
+
+def id_text(json_id: JsonId) -> str:
+    """As CSV and Parquet hold it, and what tells ids apart: a string as it is, anything else as JSON writes it."""
+    return json_id if isinstance(json_id, str) else json.dumps(json_id)
+
 
 @dataclass(frozen=True)
 class Item:
-    """One video. id: unique in the batch, and what a resumed batch knows it by. Times in seconds from its start."""
+    """One video. id: unique in the batch, and what a resumed batch knows it by. Times in seconds from its start.
+
+    uri: a URL, or a path of this machine as `names.written` has it. json_id: the id as it was given, where that is no
+    string; a row has it so again.
+    """
 
     id: str
     uri: str
     start_seconds: float = 0.0
     end_seconds: float = math.inf
+    json_id: JsonId | None = None
+
+    @classmethod
+    def of(cls, json_id: JsonId | None, uri: str, start_seconds: float = 0.0, end_seconds: float = math.inf) -> Item:
+        """With its id as JSON has it; without one its URI is it."""
+        if json_id is None or json_id == "":
+            return cls(uri, uri, start_seconds, end_seconds)
+        given = None if isinstance(json_id, str) else json_id
+        return cls(id_text(json_id), uri, start_seconds, end_seconds, json_id=given)
+
+    @property
+    def row_id(self) -> JsonId:
+        """As its row has it."""
+        return self.id if self.json_id is None else self.json_id
 
 
 class Row(BaseModel):
@@ -27,7 +54,7 @@ class Row(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str
+    id: JsonId = Field(description="As the item's; without one its URI.")
     uri: str
     status: Literal["ok", "error"]
     code: str | None = Field(default=None, description="Stable; `not_a_video`, `fetch_failed`, …")
@@ -39,6 +66,11 @@ class Row(BaseModel):
     timing_ms: Timing | None = None
     warnings: list[str] | None = None
 
+    @property
+    def id_text(self) -> str:
+        """Of the item that it is the row of."""
+        return id_text(self.id)
+
     def to_json(self) -> str:
         """One line; what a row does not have is left out, what a receipt does not know is null."""
         return self.model_dump_json(exclude={name for name in type(self).model_fields if getattr(self, name) is None})
@@ -47,9 +79,10 @@ class Row(BaseModel):
     def ok(cls, item: Item, prediction: Prediction) -> Row:
         """The answer for an item."""
         answer = {name: getattr(prediction, name) for name in cls.model_fields if name in Prediction.model_fields}
-        return cls(id=item.id, uri=item.uri, status="ok", **answer)
+        return cls(id=item.row_id, uri=item.uri, status="ok", **answer)
 
     @classmethod
     def failed(cls, item: Item, error: ReelserveError) -> Row:
         """The error of an item; the batch goes on."""
-        return cls(id=item.id, uri=item.uri, status="error", code=error.code, message=error.detail)
+        said = error.detail.encode("utf-8", "backslashreplace").decode()  # it may name a file that is no UTF-8
+        return cls(id=item.row_id, uri=item.uri, status="error", code=error.code, message=said)

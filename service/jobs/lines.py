@@ -8,7 +8,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Self
 
@@ -18,9 +18,12 @@ from service.disk import full_disk_told
 from service.jobs.errors import BadInput
 from service.jobs.items import Row
 from service.jobs.sink import REMEDY, exists_error
+from service.names import written
 
 # What a power cut may take; a killed process loses nothing that it wrote.
 _SYNC_SECONDS = 1.0
+# Of a film's timeline; csv's own limit is 131 072.
+csv.field_size_limit(1 << 30)
 _JSON_COLUMNS = ("predictions", "segments", "model", "receipt", "timing_ms", "warnings")
 # label and score are the best prediction's, for whoever sorts and filters.
 COLUMNS = ("id", "uri", "status", "code", "message", "label", "score", *_JSON_COLUMNS)
@@ -56,13 +59,13 @@ class _LineSink:
     def recorded(self) -> Iterator[Row]:
         """Every row, in order. Raises BadInput for a line that is none."""
         with self._path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
+            for number, line in self.records(lines):
                 if number == 1 and line == self.header:
                     continue
                 try:
                     yield self.parsed(line)
                 except (ValueError, ValidationError, csv.Error) as error:
-                    raise BadInput(f"{self._path} line {number} is no row of ours: {error}") from error
+                    raise BadInput(f"{written(self._path)} line {number} is no row of ours: {error}") from error
 
     def append(self, row: Row) -> None:
         """Whole, by one write."""
@@ -101,15 +104,23 @@ class _LineSink:
     def line(self, row: Row) -> bytes:
         raise NotImplementedError
 
+    def records(self, lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+        """Each row's bytes, with the number of the line where it begins; the last may be torn."""
+        return enumerate(lines, start=1)
+
     def parsed(self, line: bytes) -> Row:
         raise NotImplementedError
 
     def _begin(self, *, overwrite: bool) -> None:
         """Empty it, or cut off what a killed process left of a line; then the header, where it is new."""
-        end = 0 if overwrite else _end_of_lines(self._file)
+        end = 0 if overwrite else self._end()
         self._file.truncate(end)
         if end == 0:
             self._file.write(self.header)
+
+    def _end(self) -> int:
+        """Where the last whole row ends."""
+        return _end_of_lines(self._file)
 
 
 class JsonlSink(_LineSink):
@@ -123,21 +134,43 @@ class JsonlSink(_LineSink):
 
 
 class CsvSink(_LineSink):
-    """RFC 4180; what has structure is JSON in its cell, and no cell has a line break."""
+    """RFC 4180; what has structure is JSON in its cell. Of all cells only `id` and `uri` may have line breaks."""
 
     header = (",".join(COLUMNS) + "\r\n").encode()
 
     def line(self, row: Row) -> bytes:
         said = row.model_dump(mode="json")
         best = row.predictions[0] if row.predictions else None
-        cells = {name: "" if said.get(name) is None else said[name] for name in COLUMNS}
+        cells = {name: "" if said.get(name) is None else " ".join(str(said[name]).splitlines()) for name in COLUMNS}
         cells |= {
             name: json.dumps(said[name], separators=(",", ":")) for name in _JSON_COLUMNS if said[name] is not None
         }
-        cells |= {"label": best.label if best else "", "score": best.score if best else ""}
+        cells |= {"label": best.label if best else "", "score": str(best.score) if best else ""}
+        cells |= {"id": row.id_text, "uri": row.uri}
         text = io.StringIO(newline="")
-        csv.writer(text).writerow(" ".join(str(cells[name]).splitlines()) for name in COLUMNS)
+        csv.writer(text).writerow(cells[name] for name in COLUMNS)
         return text.getvalue().encode()
+
+    def records(self, lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+        """A line break within quotes ends no row."""
+        first, record = 1, b""
+        for number, line in enumerate(lines, start=1):
+            record += line
+            if record.count(b'"') % 2 == 0:
+                yield first, record
+                first, record = number + 1, b""
+        if record:
+            yield first, record
+
+    def _end(self) -> int:
+        end = 0
+        with self._path.open("rb") as lines:
+            for number, record in self.records(lines):
+                if number == 1 and record != self.header:  # perhaps somebody else's, whose quotes say nothing
+                    return _end_of_lines(self._file)
+                if record.endswith(b"\n") and record.count(b'"') % 2 == 0:
+                    end += len(record)
+        return end
 
     def parsed(self, line: bytes) -> Row:
         [cells] = csv.reader([line.decode()], strict=True)

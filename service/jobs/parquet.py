@@ -123,7 +123,7 @@ class ParquetSink:
         """Rows that a killed process left in the journal; their part may be there: it died before it cleared them."""
         left = list(self._journal.recorded())
         newest = self._parts(f"{self._name}-*")[-1:]
-        if left and not any(row.id == left[0].id for part in newest for row in _rows(part)):
+        if left and not any(row.id_text == left[0].id_text for part in newest for row in _rows(part)):
             self._rows = left
             self._close_part()
         self._journal.clear()
@@ -158,7 +158,7 @@ def write_parquet(rows: Iterable[Row], path: Path) -> None:
 
 
 def _table(rows: Iterable[Row]) -> pa.Table:
-    return pa.Table.from_pylist([row.model_dump(mode="json") for row in rows], schema=SCHEMA)
+    return pa.Table.from_pylist([row.model_dump(mode="json") | {"id": row.id_text} for row in rows], schema=SCHEMA)
 
 
 def _rows(part: Path) -> Iterator[Row]:

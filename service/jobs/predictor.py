@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote_to_bytes
 
 from service.answers import AnswerOptions
 from service.bundle import file_sha256
@@ -19,6 +20,7 @@ from service.fairness import Priority
 from service.jobs.errors import FetchFailed
 from service.jobs.items import Item, Row
 from service.jobs.remote import Remote, is_url
+from service.names import path_of, utf8_path, visible
 from service.pipeline import ClipRequest
 from service.serving import Serving
 
@@ -67,7 +69,7 @@ def failed(item: Item, error: Exception) -> Row:
     """The item's row; what no one foresaw is in the log with its trace, and the row has the code `internal`."""
     if isinstance(error, ReelserveError):
         return Row.failed(item, error)
-    log.error("item %s failed unforeseen", item.id, exc_info=error)
+    log.error("item %s failed unforeseen", visible(item.id), exc_info=error)
     return Row.failed(item, ReelserveError(f"{type(error).__name__}: {error}; a fault of ours, the log has its trace"))
 
 
@@ -81,14 +83,23 @@ def opened(
     """
     if path is None and uri.startswith("file://"):
         remote.check(uri)
-        path = Path(url2pathname(urlsplit(uri).path))
+        path = _path_of_url(uri)
     elif path is None and is_url(uri):
         with remote.fetched(uri, cancelled) as copy:
             yield copy.path, copy.sha256
         return
-    path = path or Path(uri)
+    path = path or path_of(uri)
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            raise FetchFailed(f"{uri} can't be read: it is no regular file", value=uri)
         sha256 = file_sha256(path)
-    except OSError as error:
-        raise FetchFailed(f"{uri} can't be read: {error.strerror}", value=uri) from error
-    yield path, sha256
+    except (OSError, ValueError) as error:
+        raise FetchFailed(f"{uri} can't be read: {getattr(error, 'strerror', None) or error}", value=uri) from error
+    with utf8_path(path) as readable:
+        yield readable, sha256
+
+
+def _path_of_url(url: str) -> Path:
+    """Of `file://`, with `?` and `#` as what they are in a name."""
+    _, _, path = url.removeprefix("file://").partition("/")
+    return Path(os.fsdecode(b"/" + unquote_to_bytes(path)))

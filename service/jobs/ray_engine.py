@@ -14,7 +14,6 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from pathlib import Path
 
 from service.errors import EngineFailed, ReelserveError
 from service.jobs.errors import BadInput
@@ -22,6 +21,7 @@ from service.jobs.items import Item, Row
 from service.jobs.ray_stages import Decode, Join, Score, Task
 from service.jobs.remote import is_url
 from service.jobs.sink import Sink
+from service.names import path_of, written
 from service.settings import ROOT
 
 # Of what a machine has, actors take three quarters: Ray Data hangs where they take all (ray#44687).
@@ -109,4 +109,4 @@ def run_ray(
 
 def _place(uri: str) -> str:
     """Actors of a cluster have other working directories; of a URL it says all."""
-    return "" if is_url(uri) else str(Path(uri).absolute())
+    return "" if is_url(uri) else written(path_of(uri).absolute())

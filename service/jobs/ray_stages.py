@@ -26,6 +26,7 @@ from service.jobs.items import Item, Row
 from service.jobs.job import Options
 from service.jobs.predictor import NOT_THE_ITEM_S, failed, opened
 from service.jobs.remote import Remote
+from service.names import path_of
 from service.receipts import conclude
 from service.serving import Serving
 from service.settings import ROOT, Settings
@@ -98,7 +99,7 @@ class Decode:
 
     def __call__(self, batch: Mapping[str, Any]) -> Iterator[Batch]:
         for text, path in zip(batch["item"], batch["path"], strict=True):
-            for record in self._records(str(text), Path(path) if path else None):
+            for record in self._records(str(text), path_of(path) if path else None):
                 yield columns([record])
 
     def _records(self, text: str, path: Path | None) -> Iterator[Record]:

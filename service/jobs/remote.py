@@ -6,9 +6,8 @@ import contextlib
 import io
 import os
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import fsspec
 import tenacity
@@ -25,6 +24,8 @@ _TRIES = 4
 _LONGEST_WAIT_SECONDS = 20.0
 # A file system says these of what no second try mends.
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError, ImportError)
+
+Takes = Callable[[str], bool]
 
 
 def is_url(text: str) -> bool:
@@ -45,35 +46,41 @@ class Remote:
 
     def check(self, url: str) -> None:
         """Raises UriNotAllowed."""
-        if self._allowed is None and not _is_http(url) and urlsplit(url).scheme != "file":
+        if self._allowed is None and not _is_http(url) and _scheme(url) != "file":
             return
         check_allowed(url, self._allowed or (), self._remedy)
 
-    def listed(self, url: str, suffixes: Collection[str]) -> Iterator[str]:
-        """The URL itself, the files that its pattern matches, or those below it with one of the suffixes; sorted.
+    def listed(self, url: str, below: Takes, matching: Takes) -> Iterator[str]:
+        """The URL itself where there is such a file, or the files below it, or else those that it matches; sorted.
 
-        Raises BadInput, UriNotAllowed, FetchFailed.
+        below, matching: which of them, by their paths. Raises BadInput, UriNotAllowed, FetchFailed.
         """
         self.check(url)
         with _said_of(url):
             system, path = _system(url)
-            if _is_http(url):
-                yield url  # no listing: what asks whether it is a folder would read the whole file
-            elif fsspec.core.has_magic(path):
-                yield from (system.unstrip_protocol(match) for match in sorted(system.glob(path)))
-            elif system.isdir(path):
-                below = sorted(path for path in system.find(path) if _suffix(path) in suffixes)
-                yield from map(system.unstrip_protocol, below)
-            elif system.exists(path):
+            kind = "file" if _is_http(url) else _kind(system, path)  # looking would read the whole file
+            if kind == "file":
                 yield url
+            elif kind == "directory":
+                yield from map(system.unstrip_protocol, filter(below, sorted(system.find(path))))
+            elif fsspec.core.has_magic(path):
+                found = system.glob(path, detail=True)
+                files = sorted(name for name in found if found[name]["type"] == "file")
+                yield from map(system.unstrip_protocol, filter(matching, files))
             else:
                 raise BadInput(f"{url} is no file or folder", value=url)
 
-    def lines(self, url: str) -> Iterator[str]:
-        """Of a manifest, UTF-8. Raises UriNotAllowed, FetchFailed."""
+    @contextlib.contextmanager
+    def reading(self, url: str) -> Iterator[io.BufferedReader]:
+        """A file as a stream, for manifests. Raises UriNotAllowed, FetchFailed."""
         self.check(url)
         with _said_of(url), _opened(url) as stream:
-            yield from io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8-sig", newline="")
+            yield io.BufferedReader(stream)
+
+    def head(self, url: str, num_bytes: int) -> bytes:
+        """A file's first bytes, or all of it. Raises UriNotAllowed, FetchFailed."""
+        with self.reading(url) as file:
+            return file.read(num_bytes)
 
     @contextlib.contextmanager
     def fetched(self, url: str, cancelled: threading.Event) -> Iterator[SpoolFile]:
@@ -118,9 +125,22 @@ class Remote:
 def _system(url: str) -> tuple[Any, str]:
     # Else gcsfs asks of each bucket what takes a right of its own, and gRPC.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    options = {"get_client": _session, "allow_redirects": False} if _is_http(url) else {}
-    system, path = fsspec.core.url_to_fs(url, **options)
-    return system, path
+    protocol, _ = fsspec.core.split_protocol(url)
+    kind = fsspec.get_filesystem_class(protocol)
+    # Not by fsspec's own way from a URL to these: it chains file systems at `::`, and a key may have that. Of gs:// a
+    # `#` would begin a version of the object.
+    options = {} if protocol in ("gs", "gcs") else kind._get_kwargs_from_urls(url)
+    if _is_http(url):
+        options |= {"get_client": _session, "allow_redirects": False}
+    return fsspec.filesystem(protocol, **options), kind._strip_protocol(url)
+
+
+def _kind(system: Any, path: str) -> str | None:
+    """`file`, `directory`, or None where nothing is."""
+    try:
+        return str(system.info(path)["type"])
+    except FileNotFoundError:
+        return None
 
 
 def _opened(url: str) -> Any:
@@ -130,7 +150,11 @@ def _opened(url: str) -> Any:
 
 
 def _is_http(url: str) -> bool:
-    return urlsplit(url).scheme in ("http", "https")
+    return _scheme(url) in ("http", "https")
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].lower()
 
 
 async def _session(**options: Any) -> Any:
@@ -166,7 +190,3 @@ def _given_up(state: tenacity.RetryCallState) -> bool:
 
 def _may_pass(error: BaseException) -> bool:
     return isinstance(error, FetchFailed) and not isinstance(error.__cause__, _FINAL)
-
-
-def _suffix(path: str) -> str:
-    return "." + path.rpartition(".")[2].lower()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from service.jobs.errors import BadInput
 from service.jobs.ids import Ids
-from service.jobs.inputs import Found
+from service.jobs.inputs import Found, add_once
 from service.jobs.items import Item, Row
 from service.jobs.sink import Sink
 
@@ -42,10 +42,8 @@ def listed_ids(inputs: Iterable[Found], shard: Shard) -> Ids:
     """
     ids = Ids()
     for found in inputs:
-        if found.item in shard and (first := ids.add(found.item.id, found.where)) is not None:
-            raise BadInput(
-                f"{found.where}: id {found.item.id} stands at {first} already; each needs its own", value=found.item.id
-            )
+        if found.item in shard:
+            add_once(ids, found)
     return ids
 
 
@@ -62,8 +60,8 @@ def recorded_ids(sink: Sink, listed: Ids, model_sha256: str) -> Ids:
                 "this model; go on with that one, or name another output",
                 value=row.model.sha256,
             )
-        if row.id in listed:
-            ids.add(row.id, row.status)
+        if row.id_text in listed:
+            ids.add(row.id_text, row.status)
     return ids
 
 

@@ -6,6 +6,7 @@ Each claim raises the item's fence, and a result counts only with the fence of i
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Iterable
 from itertools import islice
@@ -269,16 +270,18 @@ def _by_key(connection: Connection, new: NewJob) -> str | None:
 
 
 def _item_row(job_id: str, number: int, item: Item, place: str | None) -> dict[str, object]:
+    json_id = None if item.json_id is None else json.dumps(item.json_id)
     return {
-        "job_id": job_id, "number": number, "id": item.id, "uri": item.uri, "start_seconds": item.start_seconds,
-        "end_seconds": None if item.end_seconds == math.inf else item.end_seconds, "place": place,
+        "job_id": job_id, "number": number, "id": item.id, "json_id": json_id, "uri": item.uri, "place": place,
+        "start_seconds": item.start_seconds, "end_seconds": None if item.end_seconds == math.inf else item.end_seconds,
         "state": "queued", "fence": 0, "tries": 0,
     }  # fmt: skip
 
 
 def _claim(row: RowMapping, job: Any) -> Claim:
     end = math.inf if row["end_seconds"] is None else row["end_seconds"]
-    item = Item(row["id"], row["uri"], row["start_seconds"], end)
+    json_id = None if row["json_id"] is None else json.loads(row["json_id"])
+    item = Item(row["id"], row["uri"], row["start_seconds"], end, json_id=json_id)
     options = Options.of_json(job.options)
     return Claim(row["job_id"], row["number"], row["fence"], row["tries"], item, job.model_sha256, options)
 

@@ -39,6 +39,7 @@ ITEMS = Table(
     Column("job_id", String(36), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("number", Integer, primary_key=True),  # place in the manifest, from 0
     Column("id", Text, nullable=False),
+    Column("json_id", Text),  # as JSON, where it is no string
     Column("uri", Text, nullable=False),
     Column("start_seconds", Float, nullable=False),
     Column("end_seconds", Float),  # NULL: to the end

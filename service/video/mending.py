@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.names import shell_word
 from service.video.facts import ProbeFacts
 from service.video.findings import Finding
 from service.video.limits import DecodeLimits
@@ -65,7 +65,7 @@ def mend(
     else:
         video = ["-c", "copy"] if facts.container == "MPEG-4" else ["-c:v", "copy"]
     words = ["ffmpeg", *before, "-i", _name(source), *video, *after, "-movflags", "+faststart", _name(target)]
-    return shlex.join(words)
+    return " ".join(map(shell_word, words))
 
 
 def mended_name(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from service.bundle import ModelDocument
 from service.cli import app
+from service.names import path_of
 from service.settings import Settings
 from tests.bundles import sealed
 from tests.conftest import MODEL
@@ -154,3 +156,45 @@ def test_help_names_the_commands(tmp_path: Path) -> None:
     result = module(tmp_path, "--help")
     assert result.returncode == 0
     assert {"serve", "predict"} <= set(result.stdout.split())
+
+
+ODD = [
+    b"[red]a [b].mp4", b"a::b.mp4", b"100%25#t=1?x.mp4", b"two\nlines\x1b[31m.mp4", b"-x.mp4", b" lead and trail ",
+    b":smile:.mp4", b"caf\xe9.mp4", "日本 \u202e😀.mp4".encode(), b"'\"\\.mp4", b"*.mp4",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory, clip: Drawn) -> Path:
+    """Copies of one clip, in a folder whose name is no UTF-8 either."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path_factory.mktemp("odd")) + b"/fold\xe9r"))
+    folder.mkdir()
+    for name in ODD:
+        (folder / os.fsdecode(name)).hardlink_to(clip.path)
+    return folder
+
+
+@pytest.mark.parametrize("command", ["predict", "probe"])
+def test_names_are_data(odd: Path, command: str) -> None:
+    """Of any bytes, in the table and in JSON, of files that are there and that are not."""
+    env = environment(odd.parent, {}) | {"COLUMNS": "150", "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-m", "service", command]
+    files: list[bytes] = [b"--", *ODD, b"[/b] absent\x07.mp4"]
+    said = subprocess.run([*words, *files], cwd=odd, env=env, capture_output=True, check=False)
+    assert said.returncode == 1, said.stderr
+    text = said.stdout.decode()
+    assert text.isprintable() or not set(text) & set("\x1b\x07\u202e")
+    for shown in (
+        "[red]a [b].mp4",
+        ":smile:.mp4",
+        r"two\nlines\x1b[31m.mp4",
+        r"caf\xe9.mp4",
+        "日本",
+        r"absent\x07.mp4",
+    ):
+        assert shown in text
+    said = subprocess.run([*words, "--json", *files], cwd=odd, env=env, capture_output=True, check=False)
+    lines = [json.loads(line) for line in said.stdout.splitlines()]
+    assert [os.fsencode(path_of(line["file"])) for line in lines] == files[1:]
+    assert [line.get("code") for line in lines] == [None] * len(ODD) + ["no_file"]
+    assert said.stdout.decode().encode("utf-8", "strict")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -121,3 +122,14 @@ def test_no_model_is_loaded(clip: Drawn, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["model"] == MODEL
     assert done.stderr == ""
+
+
+@pytest.mark.usefixtures("wide")
+@pytest.mark.parametrize("name", [b"caf\xe9 [b].mpg", b"two\nlines'\x1b[31m.mpg"])
+def test_the_mending_line_of_an_odd_name_can_be_copied(tmp_path: Path, name: bytes) -> None:
+    drawn = draw(tmp_path / "clip.mpg", 10, encoder="mpeg2video", options={"flags": "+ilme+ildct"}).path
+    path = drawn.rename(tmp_path / os.fsdecode(name))
+    [line] = [line for line in run("probe", path).stdout.splitlines() if line.startswith("ffmpeg")]
+    said = subprocess.run(["/bin/bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True).stdout
+    words = said.split(b"\0")
+    assert words[words.index(b"-i") + 1] == os.fsencode(path)

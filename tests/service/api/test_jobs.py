@@ -132,6 +132,31 @@ def test_clips_in_the_request(http: httpx.Client, jobs_server: Server, clip: Dra
     assert [path.name for path in uploads.iterdir() if path.name != first] == []
 
 
+def test_ids_of_any_kind(http: httpx.Client, clips: Path) -> None:
+    """Written back as they were given, in the body's JSON and in its lines."""
+    uri = (clips / "00.mp4").as_uri()
+    asked = [{"id": json_id, "uri": f"{uri}"} for json_id in (0, "a[/b]", False, 1.5)] + [{"id": None, "uri": uri}]
+    lines = "".join(json.dumps(item) + "\n" for item in asked)
+    kinds = {"application/json": json.dumps({"items": asked}), "application/x-ndjson": lines}
+    for kind, content in kinds.items():
+        response = http.post("/v1/jobs", content=content, headers={"Content-Type": kind})
+        assert response.status_code == 202, response.text
+        finished(http, response.json()["id"])
+        found = [row.id for row in rows(http, response.json()["id"])]
+        assert [(each, type(each)) for each in found] == [
+            (0, int),
+            ("a[/b]", str),
+            (False, bool),
+            (1.5, float),
+            (uri, str),
+        ]
+    twice = "\n\n".join(json.dumps({"id": json_id, "uri": uri}) for json_id in (1, "1"))
+    said = problem(
+        http.post("/v1/jobs", content=twice, headers={"Content-Type": "application/x-ndjson"}), 400, "bad_input"
+    )
+    assert "line 3: id 1 stands at body.jsonl line 1 already" in said["detail"]
+
+
 @pytest.mark.parametrize("kind", ["application/x-ndjson", "text/csv"])
 def test_manifests(http: httpx.Client, clips: Path, kind: str) -> None:
     lines = [json.dumps(item) for item in uris(clips, 2)]

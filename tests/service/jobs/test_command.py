@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -17,6 +18,7 @@ import pytest
 from service.jobs.command import _progress
 from service.jobs.items import Row
 from service.jobs.sink import open_sink
+from service.names import path_of
 from tests.drawn import Drawn
 from tests.server import DEADLINE_SECONDS, ROOT, environment, wait_until
 from tests.service.jobs.rows import failed, ok
@@ -86,6 +88,46 @@ def test_a_manifest_gives_ids_and_trims(tmp_path: Path, long_clip: Drawn) -> Non
     assert head.segments is not None and head.segments[-1].end_seconds <= 2.2  # noqa: PT018
     assert tail.segments is not None and tail.segments[0].start_seconds == pytest.approx(8.0, abs=0.2)  # noqa: PT018
     assert found["beyond"].status == "error"
+
+
+ODD = [
+    b"[red]a[b].mp4", b"a::b.mp4", b"50%#?.mp4", b"two\nlines\x1b[31m.mp4", b"-x.mp4", b" lead and trail.mp4 ",
+    "日本 😀\u2028.mp4".encode(), b"caf\xe9.mp4", b"caf\xea.mp4", rb"caf\xe9.mp4", b'a"b,c.mp4', b"*.mp4",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_names_are_data(tmp_path: Path, clip: Drawn, suffix: str) -> None:
+    """Each name has its row, which a resumed batch finds, and which leads back as a manifest's line."""
+    (tmp_path / "clips [b]").mkdir()
+    for name in ODD:
+        (tmp_path / "clips [b]" / os.fsdecode(name)).hardlink_to(clip.path)
+    (tmp_path / "clips [b]" / "notes.t[x]t").touch()
+    out = tmp_path / f"out{suffix}"
+    said = batch(tmp_path, "clips [b]", "--out", out.name)
+    assert "passed over 1 file that is no video: 1 .t[x]t\n" in said
+    found = rows(out)
+    assert {row.status for row in found} == {"ok"}
+    assert sorted(os.fsencode(path_of(row.id_text)) for row in found) == sorted(b"clips [b]/" + name for name in ODD)
+    assert [row.uri for row in found] == [row.id for row in found]
+    assert f"{len(ODD)} of {len(ODD)} are recorded already" in batch(
+        tmp_path, "clips [b]", "--out", out.name, "--resume"
+    )
+    if suffix == ".jsonl":
+        lines = [{"id": number, "uri": row.uri} for number, row in enumerate(found)]
+        (tmp_path / "again.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        batch(tmp_path, "again.ndjson", "--out", "again.jsonl")
+        again = rows(tmp_path / "again.jsonl")
+        assert sorted((row.id, row.uri) for row in again) == [(line["id"], line["uri"]) for line in lines]
+        assert {row.status for row in again} == {"ok"}
+
+
+def test_errors_name_names_as_they_are(tmp_path: Path) -> None:
+    said = batch(tmp_path, "[/b] absent\x1b", "--out", "out.jsonl", status=2)
+    assert said == "bad_input: [/b] absent\\x1b names no video\n"
+    (tmp_path / "[m].jsonl").write_text('{"id": 1, "path": "a"}\n{"id": "1", "path": "[/b]"}\n')
+    said = batch(tmp_path, "[m].jsonl", "--out", "out.jsonl", status=2)
+    assert said == "bad_input: [m].jsonl line 2: id 1 stands at [m].jsonl line 1 already; each needs its own\n"
 
 
 @pytest.mark.parametrize(

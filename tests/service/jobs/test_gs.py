@@ -68,6 +68,17 @@ def test_a_batch_of_a_bucket(bucket: str, tmp_path: Path, clip: Drawn) -> None:
     assert {row.status for row in found.values()} == {"ok"}
 
 
+def test_names_of_objects_are_data(bucket: str, tmp_path: Path) -> None:
+    """Also what fsspec takes for a version of the object, or for a chain of file systems."""
+    system, remote = fsspec.filesystem("gs"), Remote(None, Spool(tmp_path / "spool", 1 << 30, 1 << 30))
+    for name in ("take[1].mp4", "a::b.mp4", "a#12", "50%.mp4"):
+        system.pipe(f"{bucket}/odd/{name}", name.encode())
+        url = f"{bucket}/odd/{name}"
+        assert [each.item.uri for each in Inputs([url], remote)] == [url]
+        with remote.fetched(url, threading.Event()) as file:
+            assert file.path.read_bytes() == name.encode()
+
+
 def test_what_is_not_there(bucket: str, tmp_path: Path) -> None:
     remote = Remote(None, Spool(tmp_path / "spool", 1 << 30, 1 << 30))
     for url in (f"{bucket}/absent.mp4", "gs://no-such-bucket/clips", f"{bucket}/absent/*.mp4"):

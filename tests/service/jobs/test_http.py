@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import re
 import threading
@@ -113,6 +114,31 @@ def test_a_file_and_a_manifest_as_inputs(site: Site, remote: Remote) -> None:
     site.files["/m.jsonl"] = b'{"uri": "%s/clip.mp4", "id": "a"}\n' % site.url.encode()
     found = [each.item for each in Inputs([f"{site.url}/clip.mp4", f"{site.url}/m.jsonl"], remote)]
     assert found == [Item(f"{site.url}/clip.mp4", f"{site.url}/clip.mp4"), Item("a", f"{site.url}/clip.mp4")]
+
+
+CSV = b"id,uri\na,{url}/clip.mp4\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "packed"),
+    [
+        ("/list.csv?sig=ab%2Bc", False),
+        ("/list.CSV.gz?sig=1#x", True),
+        ("/list.tsv", True),
+        ("/export?format=csv", False),
+    ],
+)
+def test_manifests_behind_any_url(site: Site, remote: Remote, path: str, packed: bool) -> None:
+    content = CSV.replace(b"{url}", site.url.encode())
+    site.files[path.partition("#")[0]] = gzip.compress(content) if packed else content
+    assert [each.item for each in Inputs([f"{site.url}{path}"], remote)] == [Item("a", f"{site.url}/clip.mp4")]
+
+
+def test_a_video_whose_name_says_nothing(site: Site, remote: Remote) -> None:
+    """Its beginning is read, to know; one that is not there is an item all the same, whose row says so."""
+    site.files["/watch?v=1"] = DATA
+    for path in ("/watch?v=1", "/absent"):
+        assert [each.item.uri for each in Inputs([f"{site.url}{path}"], remote)] == [f"{site.url}{path}"]
 
 
 def test_a_server_that_fails_for_a_while_is_asked_again(site: Site, remote: Remote) -> None:

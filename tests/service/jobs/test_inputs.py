@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
@@ -13,8 +14,11 @@ from service.jobs.errors import BadInput, UriNotAllowed
 from service.jobs.inputs import Inputs
 from service.jobs.items import Item
 from service.jobs.remote import Remote
+from service.names import path_of, written
 from service.spool import Spool
 from tests.service.jobs.rows import failed
+
+URL = "https://videos.example/open/2.mp4"
 
 
 @pytest.fixture
@@ -41,67 +45,16 @@ def test_files_folders_and_patterns(remote: Remote, tmp_path: Path) -> None:
     assert items(remote, paths[0])[0].end_seconds == math.inf
 
 
-def test_a_file_whose_name_is_a_pattern(remote: Remote, tmp_path: Path) -> None:
-    [path, _] = touch(tmp_path, "take[1].mp4", "take1.mp4")
-    assert [item.uri for item in items(remote, path)] == [path]
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_a_manifest(remote: Remote, tmp_path: Path, suffix: str) -> None:
-    """Paths count from its own folder; columns of the user's are let through."""
-    rows = [
-        {"id": "one", "uri": "sub/1.mp4", "start_seconds": 1.5, "end_seconds": 4, "label": "Archery"},
-        {"id": "", "uri": "https://videos.example/open/2.mp4", "start_seconds": "", "end_seconds": "", "label": "x, y"},
-    ]
-    path = tmp_path / f"manifest{suffix}"
-    if suffix == ".csv":
-        lines = [
-            "id,uri,start_seconds,end_seconds,label",
-            "one,sub/1.mp4,1.5,4,Archery",
-            ',"https://videos.example/open/2.mp4",,,"x, y"',
-        ]
-        path.write_text("﻿" + "\r\n".join(lines) + "\r\n")
-    else:
-        path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
-    assert items(remote, path) == [
-        Item("one", str(tmp_path / "sub/1.mp4"), 1.5, 4.0),
-        Item("https://videos.example/open/2.mp4", "https://videos.example/open/2.mp4"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "words"),
-    [
-        ("m.csv", "id,url\n1,a.mp4\n", ["m.csv line 1", "uri (or path)", "id, url"]),
-        ("m.csv", "uri,start_second\na.mp4,1\n", ["line 1", "start_second", "did you mean start_seconds"]),
-        ("m.csv", "uri,start_seconds\na.mp4,1\nb.mp4,soon\n", ["line 3", "start_seconds 'soon'"]),
-        ("m.csv", "uri,start_seconds\na.mp4,-1\n", ["line 2", "start_seconds '-1'"]),
-        ("m.csv", "uri,end_seconds\na.mp4,inf\n", ["line 2", "end_seconds 'inf'"]),
-        ("m.csv", "uri,start_seconds,end_seconds\na.mp4,5,5\n", ["line 2", "end_seconds 5", "after start_seconds 5"]),
-        ("m.csv", "uri,start_seconds\na.mp4\n", ["line 2", "more or fewer"]),
-        ("m.csv", "uri\na.mp4,1\n", ["line 2", "more or fewer"]),
-        ("m.csv", 'uri\n"a.mp4\n', ["m.csv line", "unexpected end"]),
-        ("m.csv", "", ["line 1", "it has none"]),
-        ("m.csv", "uri\n", ["names no video"]),
-        ("m.jsonl", '{"uri": "a.mp4"}\n{"uri": \n', ["m.jsonl line 2", "Expecting value"]),
-        ("m.jsonl", "[1]\n", ["line 1", "a JSON object is wanted"]),
-        ("m.jsonl", '{"path": "a.mp4"}\n{"uri": 3}\n', ["line 2", "no uri (or path)"]),
-        ("m.jsonl", '{"uri": "a.mp4", "end_secs": 3}\n', ["line 1", "did you mean end_seconds"]),
-    ],
-)  # fmt: skip
-def test_a_bad_manifest_is_named_with_its_line(
-    remote: Remote, tmp_path: Path, name: str, text: str, words: list[str]
-) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(BadInput) as caught:
-        items(remote, tmp_path / name)
-    assert [word for word in words if word not in caught.value.detail] == [], caught.value.detail
-
-
-def test_bytes_that_are_no_text(remote: Remote, tmp_path: Path) -> None:
-    (tmp_path / "m.csv").write_bytes(b"uri\n\xff\xfe.mp4\n")
-    with pytest.raises(BadInput, match=r"m\.csv line \d.*utf-8"):
-        items(remote, tmp_path / "m.csv")
+def test_manifests_by_their_names_or_by_their_content(remote: Remote, tmp_path: Path) -> None:
+    """Paths count from the manifest's own folder; columns of the user's are let through."""
+    lines = ["id,uri,start_seconds,end_seconds,label", "one,sub/1.mp4,1.5,4,Archery", f'"",{URL},,,"x, y"']
+    for name in ("m.csv", "m", "m.txt", "m.json", "m.csv.gz", "m[1].csv"):
+        content = "\n".join(lines).encode()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        assert items(remote, tmp_path / name) == [Item("one", str(tmp_path / "sub/1.mp4"), 1.5, 4.0), Item(URL, URL)]
+    (tmp_path / "m.mp4").write_bytes(content)  # named as a video, it is one
+    assert items(remote, tmp_path / "m.mp4") == [Item(str(tmp_path / "m.mp4"), str(tmp_path / "m.mp4"))]
+    assert len(items(remote, tmp_path / "m*.csv")) == 4
 
 
 def test_what_is_missing_or_empty(remote: Remote, tmp_path: Path) -> None:
@@ -140,11 +93,36 @@ def test_letters_of_any_script(remote: Remote, tmp_path: Path) -> None:
     assert {Path(item.id).name for item in items(remote, tmp_path)} == set(names)
 
 
-@pytest.mark.parametrize("name", [b"caf\xe9.mp4", b"two\nlines.mp4", "two\u2028lines.mp4".encode()])
-def test_a_name_that_no_output_can_hold(remote: Remote, tmp_path: Path, name: bytes) -> None:
-    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
-    with pytest.raises(BadInput, match="one line of UTF-8; rename the file"):
-        items(remote, tmp_path)
+@pytest.mark.parametrize("name", [b"caf\xe9.mp4", b"two\nlines.mp4", b" x.mp4 ", rb"a\xe9.mp4", b"[b] ::%20#?.mp4"])
+def test_names_are_data(remote: Remote, tmp_path: Path, name: bytes) -> None:
+    """In a folder, named, in a pattern, and in a manifest that has them as the rows do."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    path.write_bytes(b"\x1a\x45\xdf\xa3")
+    text = written(path)
+    for given in (tmp_path, path, tmp_path / "*"):
+        assert [(item.id, item.uri) for item in items(remote, given)] == [(text, text)]
+    assert path_of(text) == path
+    (tmp_path / "m.jsonl").write_text(json.dumps({"uri": written(path.name)}))
+    assert [item.uri for item in items(remote, tmp_path / "m.jsonl")] == [text]
+
+
+@pytest.mark.parametrize("name", ["take[1].mp4", "what?.mp4", "*.mp4", "[!a].mp4"])
+def test_what_exists_is_no_pattern(remote: Remote, tmp_path: Path, name: str) -> None:
+    [path, _] = touch(tmp_path, name, "take1.mp4")
+    assert [item.uri for item in items(remote, path)] == [path]
+    touch(tmp_path, f"{name}/a.mp4".replace(".mp4/", "/"))
+    folder = str(tmp_path / name.removesuffix(".mp4"))
+    assert [item.uri for item in items(remote, folder)] == [f"{folder}/a.mp4"]
+
+
+def test_inputs_that_are_nothing(remote: Remote, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for text, words in (
+        ("", "is no file, folder or pattern"), ("a\0b", "is no file"), ("x" * 5000, "is no file"),
+        ("x" * 5000 + "*", "names no video"), (str(tmp_path / "pipe.mp4"), "is no regular file"),
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match=words):
+            items(remote, text)
 
 
 def test_rows_of_errors_are_a_manifest(remote: Remote, tmp_path: Path) -> None:

@@ -40,6 +40,19 @@ def test_rows_come_back(tmp_path: Path) -> None:
     assert table["code"].to_pylist() == [None, "fetch_failed", None, None]
 
 
+def test_ids_are_text_and_are_found_again(tmp_path: Path) -> None:
+    """Also those that a killed process left, as JSON has them, in the journal of a part that was closed."""
+    path = tmp_path / "out.parquet"
+    odd = [failed(0).model_copy(update={"id": json_id}) for json_id in (0, "two\nlines", True, 1.5)]
+    with opened(path) as sink:
+        for row in odd:
+            sink.append(row)
+    killed(path, odd)
+    with opened(path, resume=True) as sink:
+        assert [row.id for row in sink.recorded()] == ["0", "two\nlines", "true", "1.5"]
+    assert ds.dataset(path).to_table()["id"].to_pylist() == ["0", "two\nlines", "true", "1.5"]
+
+
 def test_what_is_there_can_be_read_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "_PART_ROWS", 2)
     path = tmp_path / "out.parquet"

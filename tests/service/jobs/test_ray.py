@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -38,15 +39,16 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, clip: Drawn, long_clip: Dra
         "id,path,start_seconds,end_seconds",
         f"short,{clip.path},,", f"long,{long_clip.path},,", f"very long,{long},,", "bikes,bikes.mp4,,",
         f"trimmed,{long_clip.path},2,5", f"beyond,{long_clip.path},99,", "broken,broken.mp4,,", "absent,absent.mp4,,",
-        *(f"again {number},{clip.path},0,1.5" for number in range(82)),
+        r"no UTF-8 [/b],caf\xe9.mp4,,", *(f"again {number},{clip.path},0,1.5" for number in range(81)),
     ]  # fmt: skip
+    (folder / os.fsdecode(b"caf\xe9.mp4")).hardlink_to(clip.path)
     (folder / "m.csv").write_text("\n".join(lines) + "\n")
     return folder / "m.csv"
 
 
 def said(path: Path) -> dict[str, dict[str, Any]]:
     """Rows by id, without the times that they took."""
-    return {row.id: row.model_dump(exclude={"timing_ms"}) for row in rows(path)}
+    return {row.id_text: row.model_dump(exclude={"timing_ms"}) for row in rows(path)}
 
 
 def test_both_engines_give_the_same_rows_whatever_ends_one(inputs: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from service.errors import DiskFull, EngineLost
 from service.jobs.errors import BadInput
 from service.jobs.ids import Ids
 from service.jobs.inputs import Found
-from service.jobs.items import Item, Row
+from service.jobs.items import Item, JsonId, Row
 from service.jobs.runner import Shard, listed_ids, recorded_ids, run
 from service.results import ModelName
 from tests.service.jobs.rows import MODEL, failed, ok
@@ -156,6 +156,27 @@ def test_two_items_of_one_id_are_named_with_both_places() -> None:
     twice = [*found(3), Found(Item("clip-1", "again.mp4"), "other.csv line 9")]
     with pytest.raises(BadInput, match=r"other\.csv line 9: id clip-1 stands at manifest line 2"):
         listed_ids(twice, Shard())
+
+
+def test_ids_that_are_one_as_text_are_named_with_both_places() -> None:
+    given: list[JsonId] = ["1", 0, 1]
+    twice = [Found(Item.of(json_id, "a"), f"m.jsonl line {n}") for n, json_id in enumerate(given, start=1)]
+    with pytest.raises(
+        BadInput, match=r"m\.jsonl line 3: id 1 stands at m\.jsonl line 1 already \(as text they are one\)"
+    ):
+        listed_ids(twice, Shard())
+
+
+def test_a_row_is_found_again_whatever_kind_its_id_is() -> None:
+    given: list[JsonId] = [0, "x", True]
+    listing = [Found(Item.of(json_id, "a"), "m.jsonl") for json_id in given]
+    rows = [failed(0).model_copy(update={"id": json_id}) for json_id in ("0", "x", "true")]
+    for kept in (
+        rows,
+        [row.model_copy(update={"id": each.item.row_id}) for row, each in zip(rows, listing, strict=True)],
+    ):
+        with listed_ids(listing, Shard()) as listed, recorded_ids(Kept(kept), listed, MODEL.sha256) as recorded:
+            assert len(recorded) == 3
 
 
 def test_an_output_of_another_model_is_not_gone_on_with() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -86,6 +87,53 @@ def test_more_objects_than_a_page(bucket: fsspec.AbstractFileSystem, remote: Rem
     bucket.pipe({f"{BUCKET}/many/{name}": b"x" for name in names})
     found = [each.item.uri for each in Inputs([f"s3://{BUCKET}/many/"], remote)]
     assert found == [f"s3://{BUCKET}/many/{name}" for name in names]
+
+
+KEYS = [
+    "take[1].mp4", "what?.mp4", "*.mp4", "a::b.mp4", "50%20.mp4", "a#1.mp4", "a?b=c.mp4", " a .mp4 ", "two\nlines.mp4",
+    "日本 😀.mp4", "-x.mp4", "'\".mp4", "[/b].mp4",
+]  # fmt: skip
+
+
+def test_keys_are_data(bucket: fsspec.AbstractFileSystem, remote: Remote) -> None:
+    """Named, in a folder, and read; what exists is no pattern."""
+    for key in [*KEYS, "take1.mp4", "whatx.mp4"]:
+        bucket.call_s3("put_object", Bucket=BUCKET, Key=f"odd/{key}", Body=key.encode())
+    for key in KEYS:
+        url = f"s3://{BUCKET}/odd/{key}"
+        assert [each.item.uri for each in Inputs([url], remote)] == [url]
+        assert fetched(remote, url)[1] == hashlib.sha256(key.encode()).hexdigest()
+    found = Inputs([f"s3://{BUCKET}/odd"], remote)
+    assert {each.item.uri for each in found} >= {f"s3://{BUCKET}/odd/{key}" for key in KEYS if key != " a .mp4 "}
+    assert str(found.passed_over) == "passed over 1 file that is no video: 1 .mp4 "
+    assert [each.item.uri for each in Inputs([f"s3://{BUCKET}/odd/take[0-9].mp4"], remote)] == [
+        f"s3://{BUCKET}/odd/take1.mp4"
+    ]
+
+
+def test_what_is_passed_over_is_counted(bucket: fsspec.AbstractFileSystem, remote: Remote) -> None:
+    """By names alone: looking into an object is a request."""
+    for name in ("1.MP4", "2.vob", "3.gif", "a.txt", "b.jpg", "sub/c.TXT", "[x]/4.mp4", "none"):
+        bucket.pipe(f"{BUCKET}/mixed/{name}", b"x")
+    url = f"s3://{BUCKET}/mixed"
+    found = Inputs([url], remote)
+    assert [each.item.uri for each in found] == [f"{url}/{name}" for name in ("1.MP4", "2.vob", "3.gif", "[x]/4.mp4")]
+    assert str(found.passed_over) == "passed over 4 files that are no video: 2 .txt, 1 .jpg, 1 without extension"
+    found = Inputs([f"{url}/*"], remote)
+    assert [each.item.uri for each in found] == [f"{url}/{name}" for name in ("1.MP4", "2.vob", "3.gif")]
+    assert len(found.passed_over) == 3
+    assert [each.item.uri for each in Inputs([f"{url}/*.txt"], remote)] == [f"{url}/a.txt"]
+    assert [each.item.uri for each in Inputs([f"{url}/[x]"], remote)] == [f"{url}/[x]/4.mp4"]
+
+
+def test_manifests_of_a_bucket(bucket: fsspec.AbstractFileSystem, remote: Remote) -> None:
+    """Packed, and by content where the name says nothing."""
+    lines = b'{"id": 0, "uri": "s3://b/0.mp4"}\n{"id": "x", "uri": "s3://b/1.mp4"}\n'
+    for name in ("m.ndjson", "m.jsonl.gz", "[m].csv", "list"):
+        bucket.pipe(f"{BUCKET}/{name}", gzip.compress(lines) if name.endswith("gz") else lines)
+        assert [each.item.row_id for each in Inputs([f"s3://{BUCKET}/{name}"], remote)] == [0, "x"]
+    bucket.pipe(f"{BUCKET}/film", b"\x1a\x45\xdf\xa3")
+    assert [each.item.id for each in Inputs([f"s3://{BUCKET}/film"], remote)] == [f"s3://{BUCKET}/film"]
 
 
 @pytest.mark.usefixtures("bucket")

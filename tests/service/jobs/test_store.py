@@ -67,6 +67,15 @@ def test_many_replicas_may_start_at_once(database_url: str) -> None:
             engine.dispose()
 
 
+def test_ids_keep_their_kind(engine: Engine) -> None:
+    store = store_of(engine)
+    asked = [Item.of(json_id, "s3://bucket/a") for json_id in (0, "x", False, 1.5, 10**30, "日本\n")]
+    store.create(new_id(), new(), iter(asked))
+    assert [claim.item for claim in store.claim(9, [SHA])] == asked
+    with pytest.raises(BadInput, match="same id"):
+        store.create(new_id(), new(), iter([Item.of("1", "s3://bucket/a"), Item.of(1, "s3://bucket/b")]))
+
+
 def test_a_job_from_its_making_to_its_end(engine: Engine) -> None:
     store = store_of(engine)
     job_id = made(store, 3)

@@ -1,0 +1,86 @@
+"""From a manifest's row to an item: where its video is, what its id is, and which part of it is meant."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from service.jobs.errors import BadInput
+from service.jobs.items import Item, JsonId
+from service.jobs.manifests import ManifestRow
+from service.jobs.remote import is_url
+from service.names import is_escaped, path_of, written
+
+
+def item_of(row: ManifestRow, folder: Path | None) -> Item:
+    """folder: relative paths count from there; None: all are URLs. Raises BadInput with line and column."""
+    uri = _uri(row, folder)
+    start, end = _seconds(row, "start_seconds", 0.0), _seconds(row, "end_seconds", math.inf)
+    if end <= start:
+        raise BadInput(f"{row.at('end_seconds')}: end_seconds {end:g} must be after start_seconds {start:g}")
+    return Item.of(_id(row), uri, start, end)
+
+
+def _uri(row: ManifestRow, folder: Path | None) -> str:
+    given = [name for name in ("uri", "path") if row.cells.get(name) not in (None, "")]
+    if not given:
+        [name, *_] = [name for name in ("uri", "path") if name in row.cells]
+        raise BadInput(f"{row.at(name)}: it is empty; name a video, or delete the line")
+    uri = row.cells[given[0]]
+    if len(given) == 2 and uri != row.cells["path"]:
+        raise BadInput(f"{row.at('path')}: uri names another; leave one of them empty")
+    if not isinstance(uri, str):
+        raise BadInput(f"{row.at(given[0])}: {json.dumps(uri)[:80]} is no text; name a path or a URL", value=uri)
+    is_path = not is_url(uri)
+    _check_text(row, given[0], uri, bytes_too=is_path and folder is not None)
+    if not is_path:
+        return uri
+    if folder is None:
+        raise BadInput(
+            f"{row.at(given[0])}: {uri} is a path, and the manifest came from a URL; name whole URLs", value=uri
+        )
+    path = folder / path_of(uri)
+    if is_escaped(uri) and not os.path.lexists(path) and os.path.lexists(folder / uri):
+        path = folder / uri  # its name has a backslash
+    return written(path)
+
+
+def _id(row: ManifestRow) -> JsonId | None:
+    value: Any = row.cells.get("id")
+    if isinstance(value, str):
+        _check_text(row, "id", value)
+    elif isinstance(value, list | dict):
+        raise BadInput(
+            f"{row.at('id')}: {json.dumps(value)[:80]} can't be an id; give a string, a number, true or false",
+            value=value,
+        )
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise BadInput(f"{row.at('id')}: the number is too large; write it as a string")
+    given: JsonId | None = value
+    return given
+
+
+def _check_text(row: ManifestRow, name: str, text: str, *, bytes_too: bool = False) -> None:
+    """JSON can escape what is no letter. bytes_too: that of a file's name, as Python has it, may be."""
+    halves = [letter for letter in text if "\ud800" <= letter <= "\udfff"]
+    if bytes_too:
+        halves = [letter for letter in halves if not "\udc80" <= letter <= "\udcff"]
+    if halves or "\0" in text:
+        bad = halves[0] if halves else "\0"
+        raise BadInput(f"{row.at(name)}: {text!a} has {bad!a}, which no text has; leave it out")
+
+
+def _seconds(row: ManifestRow, name: str, default: float) -> float:
+    value: Any = row.cells.get(name)
+    if value is None or value == "":
+        return default
+    try:
+        seconds = math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not 0.0 <= seconds < math.inf:
+        raise BadInput(f"{row.at(name)}: {name} {value!r} is no number of seconds from 0 on", value=value)
+    return seconds
