@@ -29,6 +29,8 @@ else:
     # FFmpeg's own callback writes to standard error, where `FfmpegLog` reads; PyAV's would need the interpreter.
     av.logging.restore_default_callback()
 
+# A demuxer may fail on a place, and go on behind it.
+_TRIES_PAST_UNREADABLE = 256
 VERSION = av.__version__ if AVAILABLE else "none"
 
 
@@ -55,6 +57,9 @@ class PyAvSource(Damages):
             self._container.close()
             raise NotAVideo(f"video stream {stream} can't be opened; send the film alone", value=stream)
         self._stream = videos[stream]
+        if self._stream.codec_context is None:
+            self._container.close()
+            raise NotAVideo(f"there is no decoder for video stream {stream}; re-encode it", value=stream)
         self._stream.codec_context.thread_count = num_threads
         self.header = self._read_header(orientation)
         self._start = self._stream.start_time
@@ -105,19 +110,25 @@ class PyAvSource(Damages):
         self._container.close()
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        packets = self._container.demux(self._stream)
+        packets, tries = self._container.demux(self._stream), 0
         while True:
             try:
                 packet = next(packets, None)
-                if packet is None:
+            except av.error.FFmpegError:  # these packets have ended; others may follow
+                self._gap = True
+                tries += 1
+                if tries > _TRIES_PAST_UNREADABLE:
                     return
+                packets = self._container.demux(self._stream)
+                continue
+            if packet is None:
+                return
+            try:
                 yield from packet.decode()
-            except av.error.EOFError:
+            except EOFError:
                 return
             except av.error.FFmpegError:
                 self._gap = True
-                if packet is None:
-                    return
 
     def _read_header(self, orientation: Orientation) -> Header:
         stream, context = self._stream, self._stream.codec_context
@@ -126,7 +137,7 @@ class PyAvSource(Damages):
         seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         frames = stream.frames or round(seconds * (fps or 0.0))
         return Header(
-            codec=context.name,
+            codec=context.codec.canonical_name,
             width=context.width,
             height=context.height,
             orientation=orientation,
