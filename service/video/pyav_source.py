@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 AVAILABLE = find_spec("av") is not None
 VERSION = version("av") if AVAILABLE else "none"
+# A demuxer may fail on a place, and go on behind it.
+_TRIES_PAST_UNREADABLE = 256
 # AV_DISPOSITION_ATTACHED_PIC
 _ATTACHED_PICTURE = 0x0400
 # AV_PICTURE_TYPE_I
@@ -69,6 +71,9 @@ class PyAvSource(Damages):
             self._container.close()
             raise NotAVideo(f"video stream {stream} can't be opened; send the film alone", value=stream)
         self._stream = videos[stream]
+        if self._stream.codec_context is None:
+            self._container.close()
+            raise NotAVideo(f"there is no decoder for video stream {stream}; re-encode it", value=stream)
         self._stream.codec_context.thread_count = num_threads
         self.header = self._read_header(orientation)
         self._start = self._stream.start_time
@@ -119,19 +124,25 @@ class PyAvSource(Damages):
         self._container.close()
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        packets = self._container.demux(self._stream)
+        packets, tries = self._container.demux(self._stream), 0
         while True:
             try:
                 packet = next(packets, None)
-                if packet is None:
+            except self._faults:  # these packets have ended; others may follow
+                self._gap = True
+                tries += 1
+                if tries > _TRIES_PAST_UNREADABLE:
                     return
+                packets = self._container.demux(self._stream)
+                continue
+            if packet is None:
+                return
+            try:
                 yield from packet.decode()
             except EOFError:
                 return
             except self._faults:
                 self._gap = True
-                if packet is None:
-                    return
 
     def _read_header(self, orientation: Orientation) -> Header:
         stream, context = self._stream, self._stream.codec_context
@@ -140,7 +151,7 @@ class PyAvSource(Damages):
         seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         frames = stream.frames or round(seconds * (fps or 0.0))
         return Header(
-            codec=context.name,
+            codec=context.codec.canonical_name,
             width=context.width,
             height=context.height,
             orientation=orientation,
