@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ _PIXEL_FORMATS: dict[Encoder, str] = {
     "mjpeg": "yuvj420p", "gif": "rgb8", "png": "rgb24", "qtrle": "rgb24", "rawvideo": "bgr24",
     "prores_ks": "yuv422p10le", "huffyuv": "yuv422p",
 }  # fmt: skip
+# Clockwise turns as display matrices: a, b, c, d.
+_MATRICES = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
 _NEED_BIT_RATE = ("mpeg4", "mpeg2video", "mjpeg", "flv", "wmv2", "msmpeg4")
 
 
@@ -87,7 +90,7 @@ def draw(
     step = 1 / rate if timestamps is None else _FINE
     ticks = [i if timestamps is None else round(timestamps[i] / step) for i in range(num_frames)]
     turns = rotation_degrees // 90
-    with _same_scheduling(), av.open(path, "w", options=dict(muxer_options or {})) as container:
+    with same_scheduling(), av.open(path, "w", options=dict(muxer_options or {})) as container:
         stream = container.add_stream(encoder, rate=rate, options=_OPTIONS.get(encoder, {}) | dict(options or {}))
         stream.width, stream.height = (height, width) if turns % 2 else (width, height)
         stream.pix_fmt = pixel_format or _PIXEL_FORMATS.get(encoder, "yuv420p")
@@ -105,7 +108,7 @@ def draw(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     if turns:
-        _turn_header(path, rotation_degrees)
+        write_display_matrix(path, *_MATRICES[rotation_degrees])
     return Drawn(path, tuple(float(tick * step) for tick in ticks))
 
 
@@ -158,7 +161,7 @@ def serving_frames(
 
 
 @contextmanager
-def _same_scheduling() -> Iterator[None]:
+def same_scheduling() -> Iterator[None]:
     """SVT-AV1 makes its caller a real-time thread (as root it may), and processes started later inherit that."""
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
@@ -167,13 +170,11 @@ def _same_scheduling() -> Iterator[None]:
         os.sched_setscheduler(0, policy, parameters)
 
 
-def _turn_header(path: Path, rotation_degrees: int) -> None:
-    """Overwrite the 3 × 3 matrix of the first track header (`tkhd` version 0, ISO 14496-12 § 8.3.2)."""
-    one = 1 << 16
-    a, b = {90: (0, one), 180: (-one, 0), 270: (0, -one)}[rotation_degrees]
+def write_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
+    """Overwrite the matrix of the first track header (`tkhd` version 0, ISO 14496-12 § 8.3.2): a stored (x, y) is shown
+    at (a x + c y, b x + d y)."""
     blob = bytearray(path.read_bytes())
-    matrix = blob.index(b"tkhd") + 4 + 40
-    blob[matrix : matrix + 36] = b"".join(
-        value.to_bytes(4, "big", signed=True) for value in (a, b, 0, -b, a, 0, 0, 0, 1 << 30)
-    )
+    at = blob.index(b"tkhd") + 4 + 40
+    one = 1 << 16
+    struct.pack_into(">9i", blob, at, a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
     path.write_bytes(blob)
