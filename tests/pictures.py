@@ -140,9 +140,9 @@ def _filtered(frame: av.VideoFrame, *filters: str) -> av.VideoFrame:
     return graph.vpull()
 
 
-def by_ffmpeg(frame: av.VideoFrame, flags: str = _DEFAULT) -> Image:
-    """RGB as its `scale` filter gives it."""
-    bgr = _filtered(frame, f"scale=flags={flags}", "format=bgr24").to_ndarray()
+def by_ffmpeg(frame: av.VideoFrame, flags: str = _DEFAULT, *, by_fields: bool = False) -> Image:
+    """RGB as its `scale` filter gives it. by_fields: each field's chroma for itself, where a frame has two."""
+    bgr = _filtered(frame, f"scale=flags={flags}:interl={-1 if by_fields else 0}", "format=bgr24").to_ndarray()
     return np.asarray(bgr[..., ::-1], np.uint8)
 
 
@@ -209,6 +209,10 @@ def judge(clip: Clip, folder: Path) -> Judged | None:
     if len(ours) != FRAMES:
         return replace(judged, refused=f"{len(ours)} of {FRAMES} frames")
     judged = replace(judged, to_ffmpeg=_mean(ours, ffmpeg), to_exact=_mean(ours, formulas), row=_row(ours, ffmpeg))
+    if clip.fields:  # its scale filter has to be told of them, libswscale's own interface heeds them: both are FFmpeg's
+        fields = [shown(by_ffmpeg(frame, by_fields=True), first) for frame in frames]
+        if _mean(ours, fields) < judged.to_ffmpeg:
+            judged = replace(judged, to_ffmpeg=_mean(ours, fields), row=_row(ours, fields))
     if clip.matrix in WIDE:
         judged = replace(judged, mapped=_mean(ours[:1], [shown(mapped_by_ffmpeg(first), first)]))
     return judged
