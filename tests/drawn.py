@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Encoder = Literal[
     "libx264", "libx265", "mpeg4", "mpeg2video", "mjpeg", "libvpx", "libvpx-vp9", "libsvtav1",
-    "gif", "png", "qtrle", "rawvideo", "ffv1", "prores_ks", "huffyuv", "flv", "wmv2", "msmpeg4",
+    "gif", "apng", "png", "qtrle", "rawvideo", "ffv1", "prores_ks", "huffyuv", "flv", "wmv2", "msmpeg4",
 ]  # fmt: skip
 
 NUM_BITS = 10
@@ -45,7 +45,7 @@ _OPTIONS: dict[Encoder, dict[str, str]] = {
     "libsvtav1": {"preset": "13", "crf": "30", "svtav1-params": "lp=1"},
 }
 _PIXEL_FORMATS: dict[Encoder, str] = {
-    "mjpeg": "yuvj420p", "gif": "rgb8", "png": "rgb24", "qtrle": "rgb24", "rawvideo": "bgr24",
+    "mjpeg": "yuvj420p", "gif": "rgb8", "apng": "rgb24", "png": "rgb24", "qtrle": "rgb24", "rawvideo": "bgr24",
     "prores_ks": "yuv422p10le", "huffyuv": "yuv422p",
 }  # fmt: skip
 # Clockwise turns as display matrices: a, b, c, d.
@@ -71,6 +71,8 @@ def draw(
     encoder: Encoder = "libx264",
     b_frames: int = 0,
     timestamps: Sequence[float] | None = None,
+    last_seconds: float | None = None,
+    clock: Fraction = _FINE,
     rotation_degrees: int = 0,
     pixel_format: str | None = None,
     sample_aspect_ratio: Fraction = Fraction(1),
@@ -80,14 +82,15 @@ def draw(
 ) -> Drawn:
     """Write a clip whose container follows from the path's suffix.
 
-    timestamps: seconds, rising, one a frame, for a variable frame rate; without them frame i is at i / fps.
+    timestamps: seconds, rising, one a frame, for a variable frame rate; without them frame i is at i / fps. clock:
+    what they are rounded to. last_seconds: how long the last frame is shown; packets then say their durations.
     width, height: of the picture upright. rotation_degrees: clockwise turn that the player must apply; the
     coded picture is turned the other way and the MP4 or MOV header says so. sample_aspect_ratio: width of a
     stored pixel by its height. options, muxer_options: FFmpeg's, for the encoder and the muxer. picture: called with
     index, width and height in place of `paint`; (height, width, 3 or 4) uint8 RGB or RGBA.
     """
     rate = Fraction(fps).limit_denominator(1001)
-    step = 1 / rate if timestamps is None else _FINE
+    step = 1 / rate if timestamps is None else clock
     ticks = [i if timestamps is None else round(timestamps[i] / step) for i in range(num_frames)]
     turns = rotation_degrees // 90
     with same_scheduling(), av.open(path, "w", options=dict(muxer_options or {})) as container:
@@ -100,16 +103,29 @@ def draw(
         stream.codec_context.max_b_frames = b_frames
         if encoder in _NEED_BIT_RATE:
             stream.codec_context.bit_rate = 4_000_000
+        packets = []
         for index, tick in enumerate(ticks):
             upright = (picture or paint)(index, width, height)
             coded = np.ascontiguousarray(np.rot90(upright, turns))
             frame = av.VideoFrame.from_ndarray(coded, format="rgb24" if coded.shape[2] == 3 else "rgba")
             frame.pts, frame.time_base = tick, step
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        if last_seconds is not None:
+            _say_durations(packets, last_seconds)
+        container.mux(packets)
     if turns:
         write_display_matrix(path, *_MATRICES[rotation_degrees])
     return Drawn(path, tuple(float(tick * step) for tick in ticks))
+
+
+def _say_durations(packets: list[av.Packet[av.VideoStream]], last_seconds: float) -> None:
+    """Each lasts until the next one in the order of presentation."""
+    shown = sorted((packet.pts or 0, index) for index, packet in enumerate(packets))
+    for (pts, index), (after, _) in pairwise(shown):
+        packets[index].duration = after - pts
+    last = packets[shown[-1][1]]
+    last.duration = round(last_seconds / last.time_base)
 
 
 def paint(index: int, width: int, height: int) -> Image:
