@@ -28,8 +28,11 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Encoder = Literal[
     "libx264", "libx265", "mpeg4", "mpeg2video", "mjpeg", "libvpx", "libvpx-vp9", "libsvtav1",
-    "gif", "apng", "png", "qtrle", "rawvideo", "ffv1", "prores_ks", "huffyuv", "flv", "wmv2", "msmpeg4",
+    "gif", "png", "apng", "qtrle", "rawvideo", "ffv1", "prores_ks", "huffyuv", "flv", "wmv2", "msmpeg4",
 ]  # fmt: skip
+
+# SVT-AV1 prints its configuration, and has no option against it.
+os.environ.setdefault("SVT_LOG", "1")
 
 NUM_BITS = 10
 ORANGE, BLUE = (220, 128, 40), (40, 128, 220)  # green is 128 in both: neither black nor white
@@ -42,10 +45,11 @@ _OPTIONS: dict[Encoder, dict[str, str]] = {
     "libx265": {"preset": "ultrafast", "crf": "20", "x265-params": "log-level=none:pools=none:frame-threads=1"},
     "libvpx": {"deadline": "realtime", "cpu-used": "8", "crf": "10", "b": "1000000"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0"},
-    "libsvtav1": {"preset": "13", "crf": "30", "svtav1-params": "lp=1"},
+    # At presets above 10 SVT-AV1 4.1 writes streams of some frames that dav1d refuses.
+    "libsvtav1": {"preset": "10", "crf": "30", "svtav1-params": "lp=1"},
 }
 _PIXEL_FORMATS: dict[Encoder, str] = {
-    "mjpeg": "yuvj420p", "gif": "rgb8", "apng": "rgb24", "png": "rgb24", "qtrle": "rgb24", "rawvideo": "bgr24",
+    "mjpeg": "yuvj420p", "gif": "rgb8", "png": "rgb24", "apng": "rgb24", "qtrle": "rgb24", "rawvideo": "bgr24",
     "prores_ks": "yuv422p10le", "huffyuv": "yuv422p",
 }  # fmt: skip
 # Clockwise turns as display matrices: a, b, c, d.

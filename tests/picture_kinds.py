@@ -68,7 +68,7 @@ KINDS = (
         "gray10le gray12le gbrp gbrp10le gbrp12le",
         "mp4 mkv ts", _X26 | {"x265-params": _X265}, {"x265-params": f"{_X265}:interlace=1"},
     ),
-    Kind("libsvtav1", "yuv420p yuv420p10le", "mp4 webm mkv", {"preset": "13", "crf": "10", "svtav1-params": "lp=1"}),
+    Kind("libsvtav1", "yuv420p yuv420p10le", "mp4 webm mkv", {"preset": "10", "crf": "10", "svtav1-params": "lp=1"}),
     Kind("libvpx", "yuv420p yuva420p", "webm mkv", _VPX),
     Kind("libvpx-vp9", "yuv420p yuv422p yuv440p yuv444p yuva420p gbrp", "webm mp4 mkv", _VPX | {"b": "0"}),
     Kind("mpeg2video", "yuv420p yuv422p", "mkv mp4 ts mpg", _RATE, _FIELDS),

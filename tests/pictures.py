@@ -14,7 +14,6 @@ with `accurate_rnd+full_chroma_int`.
 from __future__ import annotations
 
 import argparse
-import os
 import struct
 import sys
 import tempfile
@@ -53,8 +52,6 @@ _SEI = {
     "90": "rotate=270", "180": "rotate=180", "270": "rotate=90", "mirror": "flip=horizontal", "flip": "flip=vertical",
     "transpose": "rotate=90:flip=horizontal", "transverse": "rotate=90:flip=vertical",
 }  # fmt: skip
-# SVT-AV1 prints its configuration, and has no option against it.
-os.environ.setdefault("SVT_LOG", "1")
 
 
 @dataclass(frozen=True)
