@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ _PIXEL_FORMATS: dict[Encoder, str] = {
     "mjpeg": "yuvj420p", "gif": "rgb8", "png": "rgb24", "apng": "rgb24", "qtrle": "rgb24", "rawvideo": "bgr24",
     "prores_ks": "yuv422p10le", "huffyuv": "yuv422p",
 }  # fmt: skip
+# Clockwise turns as display matrices: a, b, c, d.
+_MATRICES = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
 _NEED_BIT_RATE = ("mpeg4", "mpeg2video", "mjpeg", "flv", "wmv2", "msmpeg4")
 
 
@@ -72,6 +75,8 @@ def draw(
     encoder: Encoder = "libx264",
     b_frames: int = 0,
     timestamps: Sequence[float] | None = None,
+    last_seconds: float | None = None,
+    clock: Fraction = _FINE,
     rotation_degrees: int = 0,
     pixel_format: str | None = None,
     sample_aspect_ratio: Fraction = Fraction(1),
@@ -81,17 +86,18 @@ def draw(
 ) -> Drawn:
     """Write a clip whose container follows from the path's suffix.
 
-    timestamps: seconds, rising, one a frame, for a variable frame rate; without them frame i is at i / fps.
+    timestamps: seconds, rising, one a frame, for a variable frame rate; without them frame i is at i / fps. clock:
+    what they are rounded to. last_seconds: how long the last frame is shown; packets then say their durations.
     width, height: of the picture upright. rotation_degrees: clockwise turn that the player must apply; the
     coded picture is turned the other way and the MP4 or MOV header says so. sample_aspect_ratio: width of a
     stored pixel by its height. options, muxer_options: FFmpeg's, for the encoder and the muxer. picture: called with
     index, width and height in place of `paint`; (height, width, 3 or 4) uint8 RGB or RGBA.
     """
     rate = Fraction(fps).limit_denominator(1001)
-    step = 1 / rate if timestamps is None else _FINE
+    step = 1 / rate if timestamps is None else clock
     ticks = [i if timestamps is None else round(timestamps[i] / step) for i in range(num_frames)]
     turns = rotation_degrees // 90
-    with _same_scheduling(), av.open(path, "w", options=dict(muxer_options or {})) as container:
+    with same_scheduling(), av.open(path, "w", options=dict(muxer_options or {})) as container:
         stream = container.add_stream(encoder, rate=rate, options=_OPTIONS.get(encoder, {}) | dict(options or {}))
         stream.width, stream.height = (height, width) if turns % 2 else (width, height)
         stream.pix_fmt = pixel_format or _PIXEL_FORMATS.get(encoder, "yuv420p")
@@ -101,16 +107,29 @@ def draw(
         stream.codec_context.max_b_frames = b_frames
         if encoder in _NEED_BIT_RATE:
             stream.codec_context.bit_rate = 4_000_000
+        packets = []
         for index, tick in enumerate(ticks):
             upright = (picture or paint)(index, width, height)
             coded = np.ascontiguousarray(np.rot90(upright, turns))
             frame = av.VideoFrame.from_ndarray(coded, format="rgb24" if coded.shape[2] == 3 else "rgba")
             frame.pts, frame.time_base = tick, step
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        if last_seconds is not None:
+            _say_durations(packets, last_seconds)
+        container.mux(packets)
     if turns:
-        _turn_header(path, rotation_degrees)
+        write_display_matrix(path, *_MATRICES[rotation_degrees])
     return Drawn(path, tuple(float(tick * step) for tick in ticks))
+
+
+def _say_durations(packets: list[av.Packet[av.VideoStream]], last_seconds: float) -> None:
+    """Each lasts until the next one in the order of presentation."""
+    shown = sorted((packet.pts or 0, index) for index, packet in enumerate(packets))
+    for (pts, index), (after, _) in pairwise(shown):
+        packets[index].duration = after - pts
+    last = packets[shown[-1][1]]
+    last.duration = round(last_seconds / last.time_base)
 
 
 def paint(index: int, width: int, height: int) -> Image:
@@ -167,7 +186,7 @@ def serving_frames(
 
 
 @contextmanager
-def _same_scheduling() -> Iterator[None]:
+def same_scheduling() -> Iterator[None]:
     """SVT-AV1 makes its caller a real-time thread (as root it may), and processes started later inherit that."""
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
@@ -176,13 +195,11 @@ def _same_scheduling() -> Iterator[None]:
         os.sched_setscheduler(0, policy, parameters)
 
 
-def _turn_header(path: Path, rotation_degrees: int) -> None:
-    """Overwrite the 3 × 3 matrix of the first track header (`tkhd` version 0, ISO 14496-12 § 8.3.2)."""
-    one = 1 << 16
-    a, b = {90: (0, one), 180: (-one, 0), 270: (0, -one)}[rotation_degrees]
+def write_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
+    """Overwrite the matrix of the first track header (`tkhd` version 0, ISO 14496-12 § 8.3.2): a stored (x, y) is shown
+    at (a x + c y, b x + d y)."""
     blob = bytearray(path.read_bytes())
-    matrix = blob.index(b"tkhd") + 4 + 40
-    blob[matrix : matrix + 36] = b"".join(
-        value.to_bytes(4, "big", signed=True) for value in (a, b, 0, -b, a, 0, 0, 0, 1 << 30)
-    )
+    at = blob.index(b"tkhd") + 4 + 40
+    one = 1 << 16
+    struct.pack_into(">9i", blob, at, a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
     path.write_bytes(blob)
