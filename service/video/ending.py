@@ -14,6 +14,8 @@ _SECONDS, _SHARE = 0.5, 0.95
 _OF_PICTURES = ("GIF", "PNG", "WebP")
 # Their tracks say how long they are, each by itself.
 _BY_TRACK = ("Matroska", "WebM", "AVI")
+# Their duration is the file's, and counts from where its clock began.
+_OF_THE_FILE = ("Flash Video",)
 # A last frame is as long as others are, within the rounding of a duration: of more the warning tells.
 _USUAL_STEPS = 1.5
 
@@ -36,7 +38,8 @@ class Ending:
         container = self._container
         if container.last_frame_seconds is not None or container.format in _BY_TRACK:
             return container.duration_seconds or self._header.duration_seconds
-        return None if "Audio" in container.kinds else self._header.duration_seconds
+        whole = "Audio" in container.kinds or container.format in _OF_THE_FILE
+        return None if whole else self._header.duration_seconds
 
     def seconds(self, clock: Clock, *, is_damaged: bool = False) -> float:
         """When the last frame's showing ends. is_damaged: packets were lost, maybe at the end.
