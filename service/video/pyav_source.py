@@ -46,6 +46,18 @@ def library() -> ModuleType:
     return av
 
 
+def begins_interlaced(path: Path) -> bool:
+    """Whether the first frame of the first video stream is flagged as two fields."""
+    pyav = library()
+    pyav.logging.set_level(pyav.logging.PANIC)
+    try:
+        with pyav.open(str(path.absolute()), options=dict(DEMUXER_OPTIONS), metadata_errors="replace") as container:
+            first = next(container.decode(video=0), None) if container.streams.video else None
+            return first is not None and bool(first.interlaced_frame)
+    except (pyav.error.FFmpegError, EOFError):
+        return False
+
+
 class PyAvSource(Damages):
     """One open video, any of its video streams. Raises NotAVideo."""
 

@@ -32,6 +32,9 @@ def open_source(path: Path, container: Container, num_threads: int = 1, log: Err
         return pyav(path, container, f"video stream {container.stream}", num_threads, log)
     if container.interlaced and (pyav_source.AVAILABLE or log is None):
         return pyav(path, container, "interlaced video", num_threads, log)
+    # Without FFmpeg's log nobody would tell of a blank frame.
+    if log is None and pyav_source.AVAILABLE and pyav_source.begins_interlaced(path):
+        return pyav(path, container, "interlaced video", num_threads)
     source = OpenCvSource(path, num_threads, log)
     if source.header.codec in _OF_PICTURES:
         if container.is_sound:
@@ -40,8 +43,7 @@ def open_source(path: Path, container: Container, num_threads: int = 1, log: Err
         if container.streams and container.codec not in ("JPEG", "PNG", "GIF", None):
             source.release()
             return pyav(path, container, "a film behind a picture", num_threads, log)
-    if container.orientation is not None:
-        source.header = replace(source.header, orientation=container.orientation)
+    source.header = replace(source.header, orientation=_orientation(container, source.header.orientation))
     return source
 
 
@@ -54,11 +56,14 @@ def pyav(path: Path, container: Container, what: str, num_threads: int = 1, log:
             f"or convert it: ffmpeg -i INPUT {mend} -c:v libx264 -pix_fmt yuv420p OUTPUT.mp4",
             value=what,
         )
-    return PyAvSource(path, container.stream, num_threads, log, container.orientation or _turned(path))
+    turned = OpenCvSource(path)  # which PyAV does not tell
+    turned.release()
+    orientation = _orientation(container, turned.header.orientation)
+    return PyAvSource(path, container.stream, num_threads, log, orientation)
 
 
-def _turned(path: Path) -> Orientation:
-    """By OpenCV's reading of the header, which PyAV's lacks."""
-    source = OpenCvSource(path)
-    source.release()
-    return source.header.orientation
+def _orientation(container: Container, turned: Orientation) -> Orientation:
+    """turned: by OpenCV, which goes by a matrix's first row alone: of a mirrored picture that is half a turn off."""
+    if container.orientation is not None:
+        return container.orientation
+    return Orientation((turned.rotation_degrees + 180) % 360, mirrored=True) if container.mirrored else turned
