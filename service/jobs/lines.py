@@ -24,6 +24,19 @@ _SYNC_SECONDS = 1.0
 _JSON_COLUMNS = ("predictions", "segments", "model", "receipt", "timing_ms", "warnings")
 # label and score are the best prediction's, for whoever sorts and filters.
 COLUMNS = ("id", "uri", "status", "code", "message", "label", "score", *_JSON_COLUMNS)
+CSV_HEADER = (",".join(COLUMNS) + "\r\n").encode()
+
+
+def csv_line(row: Row) -> bytes:
+    """A row of `COLUMNS`; what has structure is JSON in its cell."""
+    said = row.model_dump(mode="json")
+    best = row.predictions[0] if row.predictions else None
+    cells = {name: "" if said.get(name) is None else said[name] for name in COLUMNS}
+    cells |= {name: json.dumps(said[name], separators=(",", ":")) for name in _JSON_COLUMNS if said[name] is not None}
+    cells |= {"label": best.label if best else "", "score": best.score if best else ""}
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(" ".join(str(cells[name]).splitlines()) for name in COLUMNS)
+    return text.getvalue().encode()
 
 
 class _LineSink:
@@ -125,19 +138,10 @@ class JsonlSink(_LineSink):
 class CsvSink(_LineSink):
     """RFC 4180; what has structure is JSON in its cell, and no cell has a line break."""
 
-    header = (",".join(COLUMNS) + "\r\n").encode()
+    header = CSV_HEADER
 
     def line(self, row: Row) -> bytes:
-        said = row.model_dump(mode="json")
-        best = row.predictions[0] if row.predictions else None
-        cells = {name: "" if said.get(name) is None else said[name] for name in COLUMNS}
-        cells |= {
-            name: json.dumps(said[name], separators=(",", ":")) for name in _JSON_COLUMNS if said[name] is not None
-        }
-        cells |= {"label": best.label if best else "", "score": best.score if best else ""}
-        text = io.StringIO(newline="")
-        csv.writer(text).writerow(" ".join(str(cells[name]).splitlines()) for name in COLUMNS)
-        return text.getvalue().encode()
+        return csv_line(row)
 
     def parsed(self, line: bytes) -> Row:
         [cells] = csv.reader([line.decode()], strict=True)
