@@ -93,7 +93,7 @@ class Jobs:
 
     def check_uploads(self) -> None:
         """Before another one is taken. Raises SpoolFull."""
-        used = sum(path.stat().st_size for path in self.uploads.glob("*/*"))
+        used = sum(map(_num_bytes, self.uploads.iterdir() if self.uploads.is_dir() else ()))
         if used >= (limit := self._settings.job_uploads_quota_bytes):
             raise SpoolFull(
                 f"uploads of jobs that wait hold {used} of {limit} bytes; wait for those jobs, or raise "
@@ -209,6 +209,14 @@ class Jobs:
     def _settled(self) -> None:
         if self.store.finish():
             self._told.set()
+
+
+def _num_bytes(folder: Path) -> int:
+    """Of the files in it; none once it is gone."""
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir())
+    except FileNotFoundError:  # its job has ended meanwhile
+        return 0
 
 
 def _place(folder: Path) -> str:
