@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from typing import Any
 
@@ -86,6 +87,23 @@ def describe(app: FastAPI) -> None:
     app.openapi = complete  # type: ignore[method-assign]
 
 
+def _say_defaults(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """In words: clients that are generated send each default, and what a body may say must not stand in the query too."""
+    for media in operation["requestBody"]["content"].values():
+        body = media["schema"]
+        body = schemas[body["$ref"].rpartition("/")[2]] if "$ref" in body else body
+        for field in body.get("properties", {}).values():
+            _say_default(field, field)
+    for parameter in operation["parameters"]:
+        _say_default(parameter["schema"], parameter)
+
+
+def _say_default(schema: dict[str, Any], described: dict[str, Any]) -> None:
+    default = schema.pop("default", None)
+    if default is not None:
+        described["description"] = f"{described['description']} Default: {json.dumps(default)}."
+
+
 def _completed(schema: dict[str, Any]) -> dict[str, Any]:
     for operation in (operation for path in schema["paths"].values() for operation in path.values()):
         responses = operation["responses"]
@@ -95,6 +113,8 @@ def _completed(schema: dict[str, Any]) -> dict[str, Any]:
             response["headers"] = response.get("headers", {}) | headers(_REQUEST_ID)["headers"]
     _, ours = models_json_schema(list(_models.items()), ref_template=_REF)
     schemas = schema["components"]["schemas"] | ours["$defs"]
+    for operation in (path["post"] for path in schema["paths"].values() if "post" in path):
+        _say_defaults(operation, schemas)
     schema["components"] |= {
         "schemas": {name: schemas[name] for name in sorted(schemas) if name not in _FASTAPIS_422},
         "headers": _HEADERS,

@@ -105,6 +105,18 @@ def test_the_parameters_of_a_prediction(openapi: dict[str, Any]) -> None:
     assert {example["value"] for example in timeout["examples"].values()} == {2.5, 3600}
 
 
+def test_what_a_body_may_say_too_has_its_default_in_words(openapi: dict[str, Any]) -> None:
+    """Clients that are generated send every default: in the query and in the body, which is refused."""
+    for path in ("/v1/predict", "/v1/probe", "/v1/jobs"):
+        parameters = openapi["paths"][path]["post"]["parameters"]
+        assert [parameter["name"] for parameter in parameters if "default" in parameter["schema"]] == []
+    fields = openapi["components"]["schemas"]["JobRequest"]["properties"]
+    assert [name for name, field in fields.items() if "default" in field] == []
+    assert "Default: 5." in fields["top_k"]["description"]
+    [limit] = [each for each in openapi["paths"]["/v1/jobs"]["get"]["parameters"] if each["name"] == "limit"]
+    assert limit["schema"]["default"] == 100, "where there is no body, it is where generators look for it"
+
+
 def test_a_prediction_of_one_model_or_several(openapi: dict[str, Any]) -> None:
     answer = openapi["paths"]["/v1/predict"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
     assert [each["$ref"].rpartition("/")[2] for each in answer["anyOf"]] == ["Prediction", "Predictions"]
