@@ -88,7 +88,7 @@ def describe(app: FastAPI) -> None:
 
 
 def _say_defaults(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """In words: clients that are generated send each default, and what a body may say must not stand in the query too."""
+    """In words: generated clients send each default, and what a body may say must not stand in the query too."""
     for media in operation["requestBody"]["content"].values():
         body = media["schema"]
         body = schemas[body["$ref"].rpartition("/")[2]] if "$ref" in body else body
