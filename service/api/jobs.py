@@ -173,7 +173,7 @@ def list_jobs(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 10
     return JobList(jobs=[JobStatus.of(job) for job in _store(request).newest(limit)])
 
 
-@router.get("/v1/jobs/{job_id}", summary="Show a job", responses=problems(UnknownJob, JobsUnavailable))
+@router.get("/v1/jobs/{job_id}", summary="Show a job", responses=problems(BadInput, UnknownJob, JobsUnavailable))
 def get_job(request: Request, job_id: str) -> JobStatus:
     """Its state, its items by state, its rate, and when it will have finished."""
     return JobStatus.of(_store(request).get(job_id))
@@ -182,7 +182,7 @@ def get_job(request: Request, job_id: str) -> JobStatus:
 @router.delete(
     "/v1/jobs/{job_id}",
     summary="Cancel a job, or delete it",
-    responses=problems(BadParameter, UnknownJob, JobsUnavailable),
+    responses=problems(BadParameter, BadInput, UnknownJob, JobsUnavailable),
 )
 def cancel_job(
     request: Request,
@@ -201,7 +201,7 @@ def cancel_job(
     "/v1/jobs/{job_id}/results",
     summary="Results of a job",
     response_class=StreamingResponse,
-    responses=problems(BadParameter, UnknownJob, JobsUnavailable, DiskFull)
+    responses=problems(BadParameter, BadInput, UnknownJob, JobsUnavailable, DiskFull)
     | {
         200: {
             "content": {
