@@ -136,7 +136,9 @@ def _segments(
         return report.origin_seconds + tick / sample_fps
 
     table = smooth(scores.table, options.smoothing_cells)
-    min_ticks = math.ceil(options.min_segment_seconds * sample_fps - _ROUNDING_TICKS)
+    # Longer than the clip is as good as any length beyond it; the product may be too large for a number.
+    shortest = min(options.min_segment_seconds * sample_fps, scores.num_ticks + 1)
+    min_ticks = math.ceil(shortest - _ROUNDING_TICKS)
     labels = absorb(table.argmax(axis=1), scores.cells, table, min_ticks)
     return [
         Segment(

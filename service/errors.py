@@ -8,6 +8,8 @@ ReelserveError 500 internal
 │   ├── MalformedUpload     400 malformed_upload
 │   ├── UnknownModel        404 unknown_model
 │   ├── ModelRefused        404 model_refused
+│   ├── NotFound            404 not_found
+│   ├── MethodNotAllowed    405 method_not_allowed
 │   ├── UploadTimeout       408 upload_timeout
 │   ├── TooLarge            413 too_large
 │   └── UnsupportedUpload   415 unsupported_media_type
@@ -48,7 +50,8 @@ ReelserveError 500 internal
 └── BundleError             500 bad_bundle
 
 Every message names the value, the limit it broke and the remedy. Over HTTP each becomes an RFC 9457
-problem details object (`application/problem+json`); `limit` and `value` are extension members.
+problem details object (`application/problem+json`); `limit` and `value` are extension members. Its `type` leads to
+the error's paragraph in /docs/errors, which is made of the first line of each docstring and of `remedy`.
 """
 
 from __future__ import annotations
@@ -62,6 +65,7 @@ class ReelserveError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
+    remedy: ClassVar[str] = "a bug: the log has it under the answer's `request_id`"
     retry_after_seconds: int | None = None
 
     def __init__(
@@ -74,6 +78,11 @@ class ReelserveError(Exception):
         if retry_after_seconds is not None:  # where the real drain rate is known
             self.retry_after_seconds = retry_after_seconds
 
+    @classmethod
+    def when(cls) -> str:
+        """What it means, in one line."""
+        return "An error that nobody foresaw." if cls is ReelserveError else (cls.__doc__ or "").partition("\n")[0]
+
 
 class RequestError(ReelserveError):
     """The request is wrong whatever the video."""
@@ -81,6 +90,7 @@ class RequestError(ReelserveError):
     status = 400
     code = "bad_request"
     title = "Bad request"
+    remedy = "the detail names what is wrong"
 
 
 class BadParameter(RequestError):
@@ -88,6 +98,7 @@ class BadParameter(RequestError):
 
     code = "bad_parameter"
     title = "Bad parameter"
+    remedy = "the detail names the parameter and what it may be"
 
 
 class NoFile(RequestError):
@@ -95,6 +106,7 @@ class NoFile(RequestError):
 
     code = "no_file"
     title = "No file"
+    remedy = "send the file in the form's field `video`, or as the raw body"
 
 
 class EmptyFile(RequestError):
@@ -102,6 +114,7 @@ class EmptyFile(RequestError):
 
     code = "empty_file"
     title = "Empty file"
+    remedy = "send the whole file"
 
 
 class MalformedUpload(RequestError):
@@ -109,6 +122,7 @@ class MalformedUpload(RequestError):
 
     code = "malformed_upload"
     title = "Malformed upload"
+    remedy = "let an HTTP library make the form, with that one file in it"
 
 
 class UnknownModel(RequestError):
@@ -117,6 +131,7 @@ class UnknownModel(RequestError):
     status = 404
     code = "unknown_model"
     title = "Unknown model"
+    remedy = "`/v1/models` has the names"
 
 
 class ModelRefused(RequestError):
@@ -125,6 +140,25 @@ class ModelRefused(RequestError):
     status = 404
     code = "model_refused"
     title = "Model refused"
+    remedy = "`/v1/models` has the reason; export the bundle again"
+
+
+class NotFound(RequestError):
+    """There is nothing at this path."""
+
+    status = 404
+    code = "not_found"
+    title = "Not found"
+    remedy = "`/docs` has the paths"
+
+
+class MethodNotAllowed(RequestError):
+    """The path is there, and takes other methods."""
+
+    status = 405
+    code = "method_not_allowed"
+    title = "Method not allowed"
+    remedy = "the header `Allow` has the methods that it takes"
 
 
 class UploadTimeout(RequestError):
@@ -133,6 +167,7 @@ class UploadTimeout(RequestError):
     status = 408
     code = "upload_timeout"
     title = "Upload timeout"
+    remedy = "send faster, or raise the setting"
 
 
 class TooLarge(RequestError):
@@ -141,6 +176,7 @@ class TooLarge(RequestError):
     status = 413
     code = "too_large"
     title = "Upload too large"
+    remedy = "send a smaller file, or raise the setting"
 
 
 class UnsupportedUpload(RequestError):
@@ -149,6 +185,7 @@ class UnsupportedUpload(RequestError):
     status = 415
     code = "unsupported_media_type"
     title = "Unsupported media type"
+    remedy = "`multipart/form-data`, `video/*` or `application/octet-stream`"
 
 
 class Busy(ReelserveError):
@@ -157,6 +194,7 @@ class Busy(ReelserveError):
     status = 429
     code = "busy"
     title = "Busy"
+    remedy = "again after `Retry-After`, or allow more with `X-Request-Timeout`"
     retry_after_seconds = 2
 
 
@@ -166,6 +204,7 @@ class Cancelled(ReelserveError):
     status = 499
     code = "cancelled"
     title = "Cancelled"
+    remedy = "nothing"
 
 
 class EngineFailed(ReelserveError):
@@ -173,6 +212,7 @@ class EngineFailed(ReelserveError):
 
     code = "engine_failed"
     title = "Engine failed"
+    remedy = "the log has the runtime's words; a float16 encoder may overflow"
 
 
 class NotReady(ReelserveError):
@@ -181,6 +221,7 @@ class NotReady(ReelserveError):
     status = 503
     code = "not_ready"
     title = "Not ready"
+    remedy = "wait; `/readyz` says what is missing"
     retry_after_seconds = 2
 
 
@@ -190,6 +231,7 @@ class Overloaded(ReelserveError):
     status = 503
     code = "overloaded"
     title = "Overloaded"
+    remedy = "again after `Retry-After`"
     retry_after_seconds = 2
 
 
@@ -199,6 +241,7 @@ class DecoderLost(ReelserveError):
     status = 503
     code = "decoder_lost"
     title = "Decoder lost"
+    remedy = "again after `Retry-After`; look for the kernel's out-of-memory killer"
     retry_after_seconds = 5
 
 
@@ -208,6 +251,7 @@ class EngineLost(ReelserveError):
     status = 503
     code = "engine_lost"
     title = "Engine lost"
+    remedy = "again after `Retry-After`; look at the device"
     retry_after_seconds = 10
 
 
@@ -217,6 +261,7 @@ class SpoolFull(ReelserveError):
     status = 503
     code = "spool_full"
     title = "Spool full"
+    remedy = "again after `Retry-After`, or raise the setting"
     retry_after_seconds = 2
 
 
@@ -226,6 +271,7 @@ class DeadlineExceeded(ReelserveError):
     status = 504
     code = "deadline_exceeded"
     title = "Deadline exceeded"
+    remedy = "again later, allow more with `X-Request-Timeout`, or send it to `/v1/jobs`"
 
 
 class DiskFull(ReelserveError):
@@ -234,6 +280,7 @@ class DiskFull(ReelserveError):
     status = 507
     code = "disk_full"
     title = "Disk full"
+    remedy = "free space, or set `spool_dir` to a larger disk"
 
 
 class BundleError(ReelserveError):
@@ -241,3 +288,4 @@ class BundleError(ReelserveError):
 
     code = "bad_bundle"
     title = "Bad bundle"
+    remedy = "export the bundle again"

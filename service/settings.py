@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from dataclasses import fields
 from pathlib import Path
@@ -22,6 +23,8 @@ MIB = 1024 * 1024
 SERVICE_MEMORY_BYTES = 320 * MIB
 CLIP_MEMORY_BYTES = 64 * MIB
 _LIMITS = DecodeLimits()
+# RFC 6454, 6.2: what a browser sends as Origin.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 def available_cores() -> int:
@@ -72,6 +75,20 @@ def _known_runtimes(names: str) -> str:
     return names
 
 
+def _known_origins(origins: str) -> str:
+    for origin in _listed(origins):
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"{origin!r} is no origin, as browsers send it; give scheme://host[:port] in lower case, without a "
+                "path or a slash at the end, or * for all"
+            )
+    return origins
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
 class Settings(BaseSettings):
     """Unit in the name, one line of documentation each."""
 
@@ -83,6 +100,8 @@ class Settings(BaseSettings):
     """Address to listen on; 0.0.0.0 for all."""
     port: int = Field(default=3000, ge=1, le=65535, validation_alias=AliasChoices("REELSERVE_PORT", "PORT", "port"))
     """TCP port to listen on (also the plain variable PORT)."""
+    cors_origins: Annotated[str, AfterValidator(_known_origins)] = ""
+    """Web pages that may call, by origin, comma-separated: https://app.example.org; * for all; empty: none (CORS)."""
     models_dir: Path = ROOT / "models" / "zoo"
     """Folder where bundles are found."""
     bento_model: str | None = Field(default=None, min_length=1)
@@ -195,6 +214,10 @@ class Settings(BaseSettings):
                 raise FileNotFoundError(f"{CONFIG_VARIABLE} names {file}, which is not a file")
             sources.append(TomlConfigSettingsSource(settings_cls, toml_file=file))
         return tuple(sources)
+
+    def cors_allowed_origins(self) -> tuple[str, ...]:
+        """Of `cors_origins`; `*` is all of them."""
+        return _listed(self.cors_origins)
 
     def decode_limits(self) -> DecodeLimits:
         """The settings that bound a single video."""

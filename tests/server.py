@@ -139,7 +139,7 @@ def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert response.headers["content-type"] == "application/problem+json", response.text
     body: dict[str, Any] = response.json()
     assert (response.status_code, body["status"], body["code"]) == (status, status, code), body
-    assert body["type"] == "about:blank"
+    assert body["type"] == f"/docs/errors#{code}"
     assert body["title"]
     assert body["detail"]
     assert body["request_id"] == response.headers["x-request-id"]

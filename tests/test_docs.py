@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from service import errors
+from service.api.error_page import error_classes
+from service.api.http import create_app
 from service.api.predict import PredictQuery
-from service.api.problems import JOB_PROBLEM_RESPONSES, PROBLEM_RESPONSES
 from service.bundle import GPU_RUNTIMES, CertificateDocument, read_document
 from service.jobs.errors import FetchFailed, GaveUp
 from service.registry import newest_versions
@@ -20,9 +21,7 @@ from tests.server import ROOT
 from tests.write_operator_page import (
     DEPENDS_ON_THE_MACHINE,
     PAGE,
-    REMEDIES,
     all_metrics,
-    error_classes,
     metric_name,
     written,
 )
@@ -53,8 +52,13 @@ def test_every_setting_code_and_metric_has_a_row() -> None:
         assert f"| `{code}` |" in OPERATOR or code == errors.RequestError.code
 
 
-def test_a_remedy_for_each_code_and_no_other() -> None:
-    assert set(REMEDIES) == {error.code for error in error_classes()}
+def test_each_error_has_words_of_its_own() -> None:
+    """Title and status stand for the type (RFC 9457, 3.1): no two share a code or a title, and all say what to do."""
+    every = list(error_classes())
+    for name in ("code", "title", "__doc__"):
+        assert len({getattr(error, name) for error in every}) == len(every), name
+    for error in every:
+        assert "remedy" in vars(error), error
 
 
 def test_defaults_of_the_machine_are_told_in_words() -> None:
@@ -70,12 +74,19 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
     assert sorted(drawn) == sorted((error.__name__, str(error.status), error.code) for error in tree)
 
 
-def test_each_code_stands_at_its_status_in_the_api() -> None:
-    nobody_reads, in_rows = errors.Cancelled, (FetchFailed, GaveUp)
-    for error in error_classes():
-        if error not in (nobody_reads, *in_rows):
-            said = [of.get(error.status, {"description": ""}) for of in (PROBLEM_RESPONSES, JOB_PROBLEM_RESPONSES)]
-            assert error.code in re.findall(r"\w+", " ".join(each["description"] for each in said))
+def test_each_code_stands_at_its_status_in_the_api(tmp_path: Path) -> None:
+    nobody_reads, in_rows, at_start = errors.Cancelled, (FetchFailed, GaveUp), errors.BundleError
+    of_no_operation = (errors.NotFound, errors.MethodNotAllowed)
+    paths = create_app(Settings(spool_dir=tmp_path, jobs_dir=tmp_path)).openapi()["paths"]
+    operations = [operation for path in paths.values() for operation in path.values()]
+    said = {
+        (int(status), code)
+        for operation in operations
+        for status, response in operation["responses"].items()
+        for code in re.findall(r"^- `(\w+)`: ", response["description"], re.MULTILINE)
+    }
+    missing = {error for error in error_classes() if (error.status, error.code) not in said}
+    assert missing == {nobody_reads, *in_rows, at_start, *of_no_operation}
 
 
 def test_the_configuration_file_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,25 +1,19 @@
 """Write the generated tables of service/README.md: `python -m tests.write_operator_page`.
 
-Settings and metrics are described where they are declared, errors in the docstring of their class. What to do about
-an error, and defaults that depend on the machine, are said here.
+Settings, errors and metrics are described where they are declared; defaults that depend on the machine, here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
 from service import metrics
-from service.errors import ReelserveError, RequestError
-from service.jobs import errors as job_errors
+from service.api.error_page import error_classes
 from service.settings import CLIP_MEMORY_BYTES, MIB, SERVICE_MEMORY_BYTES, Settings
-from service.video import errors as video_errors
 
 PAGE = Path(__file__).resolve().parents[1] / "service" / "README.md"
-# Branches of the tree are there once they are imported.
-assert {video_errors.VideoError, job_errors.JobError} <= set(ReelserveError.__subclasses__())
 
 # Defaults that are another on another machine.
 DEPENDS_ON_THE_MACHINE = {
@@ -33,63 +27,6 @@ DEPENDS_ON_THE_MACHINE = {
     "jobs_dir": "`reelserve` in `$XDG_STATE_HOME` (`~/.local/state`)",
     "max_job_items_in_progress": "as `max_clips_in_progress`",
 }
-
-REMEDIES = {
-    "internal": "a bug: the log has it under the answer's `request_id`",
-    "bad_bundle": "export the bundle again",
-    "engine_failed": "the log has the runtime's words; a float16 encoder may overflow",
-    "bad_parameter": "the detail names the parameter and what it may be",
-    "no_file": "send the file in the form's field `video`, or as the raw body",
-    "empty_file": "send the whole file",
-    "malformed_upload": "let an HTTP library make the form, with that one file in it",
-    "unknown_model": "`/v1/models` has the names",
-    "model_refused": "`/v1/models` has the reason; export the bundle again",
-    "upload_timeout": "send faster, or raise the setting",
-    "too_large": "send a smaller file, or raise the setting",
-    "too_long": "cut it, give `end_seconds`, or raise the setting",
-    "too_long_for_online": "allow more with `X-Request-Timeout`, give `end_seconds`, or send it to `/v1/jobs`",
-    "too_many_pixels": "scale it down, or raise the setting",
-    "too_many_frames": "cut it, or raise the setting; a model that must have a clip whole: give a `window`",
-    "unsupported_media_type": "`multipart/form-data`, `video/*` or `application/octet-stream`",
-    "codec_not_supported": "re-encode it; `/v1/probe` has the `ffmpeg` line",
-    "bad_video": "re-encode it",
-    "not_a_video": "check that it is one, and whole",
-    "no_video_stream": "send one with pictures",
-    "no_decodable_frame": "re-encode it, or send the whole file",
-    "corrupt_video": "re-encode it; without `strict` damage is a warning",
-    "no_such_stream": "leave `stream` out, or take one of those that the message lists",
-    "too_short": "send a longer clip",
-    "decode_timeout": "cut it or re-encode it, or raise the limit that the detail names",
-    "decode_memory": "re-encode it, or raise the setting",
-    "decoder_crashed": "re-encode it",
-    "busy": "again after `Retry-After`, or allow more with `X-Request-Timeout`",
-    "cancelled": "nothing",
-    "not_ready": "wait; `/readyz` says what is missing",
-    "overloaded": "again after `Retry-After`",
-    "decoder_lost": "again after `Retry-After`; look for the kernel's out-of-memory killer",
-    "engine_lost": "again after `Retry-After`; look at the device",
-    "spool_full": "again after `Retry-After`, or raise the setting",
-    "deadline_exceeded": "again later, or allow more with `X-Request-Timeout`",
-    "disk_full": "free space, or set `spool_dir` to a larger disk",
-    "bad_job": "the detail names what is wrong",
-    "bad_input": "the detail names the input, and a manifest's line",
-    "uri_not_allowed": "`job_uri_prefixes`, `job_webhook_prefixes`, or `batch --allow` name what is",
-    "unknown_job": "`/v1/jobs` lists them; finished ones go after `job_retention_seconds`",
-    "too_many_items": "send several jobs, or raise the setting",
-    "idempotency_mismatch": "a key for each request",
-    "fetch_failed": "the detail has the reason; it was tried four times",
-    "gave_up": "look for what kills replicas: the kernel's out-of-memory killer, a driver",
-    "jobs_unavailable": "the detail has the reason; predictions are answered all the same",
-}
-
-
-def error_classes(root: type[ReelserveError] = ReelserveError) -> Iterator[type[ReelserveError]]:
-    """All that may be sent, as the tree is drawn; `bad_request` is only the root of its branch."""
-    if root is not RequestError:
-        yield root
-    for below in root.__subclasses__():
-        if below.__module__.startswith("service."):
-            yield from error_classes(below)
 
 
 def all_metrics() -> list[MetricWrapperBase]:
@@ -115,7 +52,7 @@ def settings_table() -> list[str]:
 def errors_table() -> list[str]:
     """A row a code, by status."""
     rows = [
-        f"| {error.status} | `{error.code}` | {_when(error)} | {REMEDIES[error.code]} |"
+        f"| {error.status} | `{error.code}` | {_one_line(error.when())} | {_one_line(error.remedy)} |"
         for error in sorted(error_classes(), key=lambda error: (error.status, error.code))
     ]
     return ["| status | code | when | what to do |", "|---|---|---|---|", *rows]
@@ -163,12 +100,6 @@ def _default(name: str) -> str:
         case int():
             return str(value)
     return f"`{value}`"
-
-
-def _when(error: type[ReelserveError]) -> str:
-    if error is ReelserveError:
-        return "An error that nobody foresaw."
-    return _one_line((error.__doc__ or "").partition("\n")[0])
 
 
 def _one_line(text: str | None) -> str:

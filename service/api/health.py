@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
-from service.api.problems import PROBLEM_RESPONSES
+from service.api.methods import Router
+from service.api.openapi import problems
 from service.errors import NotReady
 from service.metrics import CONTENT_TYPE, QUEUE_FRAMES, exposition
 from service.serving import Serving
 
-router = APIRouter(tags=["operation"])
+router = Router(tags=["operation"])
 
 
 class ReadyState(BaseModel):
@@ -19,14 +21,14 @@ class ReadyState(BaseModel):
     status: str = Field(examples=["ok"])
 
 
-@router.get("/livez", summary="Is the process alive")
+@router.get("/livez", summary="Is the process alive", responses=problems())
 async def livez() -> ReadyState:
     """200 from the first second on; restart the process when it is not."""
     return ReadyState(status="ok")
 
 
 @router.get("/healthz", include_in_schema=False)
-@router.get("/readyz", summary="Can it predict", responses={503: PROBLEM_RESPONSES[503]})
+@router.get("/readyz", summary="Can it predict", responses=problems(NotReady))
 async def readyz(request: Request) -> ReadyState:
     """200 once the models are verified, loaded and warmed up; before, and when the default model is refused, 503."""
     serving: Serving = request.app.state.serving
@@ -35,7 +37,7 @@ async def readyz(request: Request) -> ReadyState:
     return ReadyState(status="ready")
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse, responses=problems())
 async def metrics(request: Request) -> Response:
     """Text format 0.0.4."""
     serving: Serving = request.app.state.serving

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
-from service.api import health, jobs, models, predict, probe, problems
+from service.api import error_page, health, jobs, models, openapi, pages, predict, probe, problems
 from service.api.context import RequestContext
 from service.jobs.service import Jobs
 from service.serving import Serving
@@ -16,6 +15,9 @@ from service.settings import Settings
 from service.spool import Spool
 
 VERSION = "0.1.0"
+_METHODS = ("GET", "HEAD", "POST", "DELETE")
+# What a page's script may read beside what it always may.
+_EXPOSED = ("X-Request-ID", "Retry-After", "Server-Timing", "Location", "Link", "Allow", "Content-Disposition")
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -24,32 +26,29 @@ def create_app(settings: Settings) -> FastAPI:
         title="Reelserve",
         version=VERSION,
         summary="Video understanding: clips in, labels with scores and times out.",
+        description=f"Every error is a problem (RFC 9457); [all of them, with what to do]({error_page.PATH}).",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # of the function: `predict`, `create_job`
         static_url="/docs/assets",
     )
     app.state.serving = Serving(settings)
     app.state.spool = Spool(settings.spool_dir, settings.spool_quota_bytes, settings.max_upload_bytes)
     app.state.jobs = Jobs(settings, app.state.serving, app.state.spool, jobs.webhook_body)
+    for page in app.routes:
+        if isinstance(page, APIRoute) and page.methods:  # of FastAPIOffline, as `Router` does it for ours
+            page.methods.add("HEAD")
     app.add_middleware(RequestContext)
+    if origins := settings.cors_allowed_origins():  # around all else: errors have its headers too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=_METHODS,
+            allow_headers=("*",),  # also what a proxy before us asks for, such as Authorization
+            expose_headers=_EXPOSED,
+        )
     problems.install(app)
-    for resource in (predict, jobs, probe, models, health):
+    for resource in (predict, jobs, probe, models, health, pages):
         app.include_router(resource.router)
-
-    described = app.openapi
-
-    def without_fastapis_422() -> dict[str, Any]:
-        schema = described()
-        for operation in (operation for path in schema["paths"].values() for operation in path.values()):
-            if "HTTPValidationError" in str(operation["responses"].get("422")):
-                del operation["responses"]["422"]
-        for name in ("HTTPValidationError", "ValidationError"):
-            schema["components"]["schemas"].pop(name, None)
-        return schema
-
-    app.openapi = without_fastapis_422  # type: ignore[method-assign]
-
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
+    openapi.describe(app)
     return app

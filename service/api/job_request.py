@@ -19,8 +19,9 @@ from python_multipart.multipart import parse_options_header
 from service.answers import spec_with
 from service.api.body import FIELD, Body
 from service.api.form import Form, Write
+from service.api.openapi import reference
 from service.api.query import AnswerQuery
-from service.api.upload import spooled
+from service.api.upload import Binary, spooled
 from service.disk import full_disk_told
 from service.engine.shared import LoadedModel
 from service.errors import BadParameter, MalformedUpload, TooLarge, UnsupportedUpload
@@ -73,14 +74,21 @@ class JobRequest(JobQuery):
     items: list[ItemRequest]
 
 
-_FORM = {"type": "object", "properties": {FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}}}}
+class ClipsForm(BaseModel):
+    """A form with the clips of a job (RFC 7578)."""
+
+    video: list[Binary] = Field(min_length=1, max_length=_MAX_CLIPS, description="A file each.")
+
+
+# Generators of clients know no lines and no tables: those stand in words.
 JOB_BODY: dict[str, Any] = {
     "required": True,
+    "description": "A manifest of where the clips are, as JSON; or the clips, as files in fields `video` of a form. "
+    "Manifests that are long come as `application/x-ndjson`, a line for each of `items`, or as `text/csv`, "
+    "with columns of the same names; what else is wanted is in the query then, as it is with a form.",
     "content": {
-        "application/json": {"schema": JobRequest.model_json_schema()},
-        "application/x-ndjson": {"schema": {"type": "string", "description": "One item a line, as in `items`."}},
-        "text/csv": {"schema": {"type": "string", "description": "id,uri,start_seconds,end_seconds"}},
-        "multipart/form-data": {"schema": _FORM},
+        "application/json": {"schema": reference(JobRequest, "validation")},
+        "multipart/form-data": {"schema": reference(ClipsForm, "validation")},
     },
 }
 

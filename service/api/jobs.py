@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 from starlette.background import BackgroundTask
+from starlette.types import Receive, Scope, Send
 
 from service.api.job_request import JOB_BODY, JobQuery, received_job
-from service.api.problems import JOB_PROBLEM_RESPONSES
-from service.errors import BadParameter
+from service.api.methods import Router
+from service.api.openapi import headers, problems, reference
+from service.api.upload import Binary
+from service.disk import full_disk_told
+from service.errors import (
+    BadParameter,
+    DiskFull,
+    MalformedUpload,
+    ModelRefused,
+    NotReady,
+    SpoolFull,
+    TooLarge,
+    UnknownModel,
+    UnsupportedUpload,
+    UploadTimeout,
+)
+from service.jobs.errors import (
+    BadInput,
+    IdempotencyMismatch,
+    JobError,
+    JobsUnavailable,
+    TooManyItems,
+    UnknownJob,
+    UriNotAllowed,
+)
 from service.jobs.items import Row
 from service.jobs.job import Job, State
 from service.jobs.service import Jobs
@@ -22,11 +46,19 @@ from service.spool import Spool
 if TYPE_CHECKING:
     from service.jobs.store import JobStore  # SQLAlchemy: half a second, for those who keep jobs
 
-router = APIRouter(tags=["jobs"])
+router = Router(tags=["jobs"])
 
 _PAGE_ROWS = 1000
-_PROBLEMS: dict[int | str, dict[str, Any]] = {status: JOB_PROBLEM_RESPONSES[status] for status in (404, 503)}
-NDJSON, PARQUET = "application/x-ndjson", "application/vnd.apache.parquet"
+NDJSON, CSV, PARQUET = "application/x-ndjson", "text/csv", "application/vnd.apache.parquet"
+# Of one job, whose path has its id.
+_LINKS = {
+    name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}, "description": what}
+    for name, what in (
+        ("get_job", "The job as it stands."),
+        ("get_job_results", "Its results, as far as they are there."),
+        ("cancel_job", "Cancel it."),
+    )
+}
 
 
 class WebhookStatus(BaseModel):
@@ -102,11 +134,29 @@ IdempotencyKey = Annotated[
     "/v1/jobs",
     status_code=202,
     response_model=JobStatus,
-    responses=JOB_PROBLEM_RESPONSES,
+    responses=problems(
+        BadParameter,
+        JobError,
+        BadInput,
+        MalformedUpload,
+        UriNotAllowed,
+        UnknownModel,
+        ModelRefused,
+        UploadTimeout,
+        TooLarge,
+        TooManyItems,
+        UnsupportedUpload,
+        IdempotencyMismatch,
+        JobsUnavailable,
+        NotReady,
+        SpoolFull,
+        DiskFull,
+    )
+    | {202: {"links": _LINKS, **headers("Location")}},
     openapi_extra={"requestBody": JOB_BODY},
     summary="Submit a job",
 )
-async def submit(request: Request, query: Annotated[JobQuery, Query()], key: IdempotencyKey = None) -> Response:
+async def create_job(request: Request, query: Annotated[JobQuery, Query()], key: IdempotencyKey = None) -> Response:
     """Many clips in one request: a manifest of URIs, or the clips themselves. They are done in the background.
 
     `curl -F video=@a.mp4 -F video=@b.mp4 http://127.0.0.1:3000/v1/jobs`
@@ -117,20 +167,24 @@ async def submit(request: Request, query: Annotated[JobQuery, Query()], key: Ide
     )
 
 
-@router.get("/v1/jobs", summary="List jobs", responses={503: JOB_PROBLEM_RESPONSES[503]})
+@router.get("/v1/jobs", summary="List jobs", responses=problems(BadParameter, JobsUnavailable))
 def list_jobs(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> JobList:
     """The newest first."""
     return JobList(jobs=[JobStatus.of(job) for job in _store(request).newest(limit)])
 
 
-@router.get("/v1/jobs/{job_id}", summary="Show a job", responses=_PROBLEMS)
-def show(request: Request, job_id: str) -> JobStatus:
+@router.get("/v1/jobs/{job_id}", summary="Show a job", responses=problems(BadInput, UnknownJob, JobsUnavailable))
+def get_job(request: Request, job_id: str) -> JobStatus:
     """Its state, its items by state, its rate, and when it will have finished."""
     return JobStatus.of(_store(request).get(job_id))
 
 
-@router.delete("/v1/jobs/{job_id}", summary="Cancel a job, or delete it", responses=_PROBLEMS)
-def cancel(
+@router.delete(
+    "/v1/jobs/{job_id}",
+    summary="Cancel a job, or delete it",
+    responses=problems(BadParameter, BadInput, UnknownJob, JobsUnavailable),
+)
+def cancel_job(
     request: Request,
     job_id: str,
     purge: Annotated[bool, Query(description="Forget the job, its uploads and its results too.")] = False,
@@ -147,16 +201,26 @@ def cancel(
     "/v1/jobs/{job_id}/results",
     summary="Results of a job",
     response_class=StreamingResponse,
-    responses={200: {"content": {NDJSON: {"schema": Row.model_json_schema()}, PARQUET: {}}}, **_PROBLEMS},
+    responses=problems(BadParameter, BadInput, UnknownJob, JobsUnavailable, DiskFull)
+    | {
+        200: {
+            "content": {
+                NDJSON: {"schema": reference(Row)},  # of each line
+                CSV: {"schema": TypeAdapter(str).json_schema()},
+                PARQUET: {"schema": TypeAdapter(Binary).json_schema()},
+            },
+            **headers("Link"),
+        }
+    },
 )
-def results(
+def get_job_results(
     request: Request,
     job_id: str,
-    kind: Annotated[Literal["jsonl", "parquet"], Query(alias="format")] = "jsonl",
+    kind: Annotated[Literal["jsonl", "csv", "parquet"], Query(alias="format")] = "jsonl",
     after: Annotated[int, Query(ge=-1, description="Number of the item before the first.")] = -1,
     limit: Annotated[int | None, Query(ge=1, le=100_000, description="Of a page; without it all.")] = None,
 ) -> Response:
-    """Rows in the manifest's order, those that are there: JSON lines, or a Parquet file.
+    """Rows in the manifest's order, those that are there: JSON lines, CSV with a header, or a Parquet file.
 
     With `limit` the next page is in the header `Link` (RFC 8288), as long as there may be one.
     """
@@ -165,26 +229,52 @@ def results(
     if kind == "parquet":
         if limit is not None or after != -1:
             raise BadParameter("a Parquet file has no pages; leave out limit and after, or take format=jsonl")
-        from service.jobs.parquet import write_parquet  # 60 MB of memory, for those who want it
-
-        spool: Spool = request.app.state.spool
-        file = spool.open()
-        try:
-            write_parquet((Row.model_validate_json(row) for _, row in _rows(store, job.id)), file.path)
-        except BaseException:
-            file.close()
-            raise
-        return FileResponse(
-            file.path, media_type=PARQUET, filename=f"{job.id}.parquet", background=BackgroundTask(file.close)
-        )
+        return _parquet(request, store, job.id)
+    media_type = CSV if kind == "csv" else NDJSON
     if limit is None:
-        lines = (row + "\n" for _, row in _rows(store, job.id, after))
-        return StreamingResponse(lines, media_type=NDJSON)
+        rows = _rows(store, job.id, after) if request.method != "HEAD" else ()
+        return StreamingResponse(_lines(rows, kind), media_type=media_type)
     page = store.results(job.id, after, limit)
-    headers = {}
+    links = {}
     if len(page) == limit:
-        headers["Link"] = f'</v1/jobs/{job.id}/results?after={page[-1][0]}&limit={limit}>; rel="next"'
-    return Response("".join(row + "\n" for _, row in page), media_type=NDJSON, headers=headers)
+        links["Link"] = f'</v1/jobs/{job.id}/results?format={kind}&after={page[-1][0]}&limit={limit}>; rel="next"'
+    return Response(b"".join(_lines(page, kind)), media_type=media_type, headers=links)
+
+
+def _lines(rows: Iterable[tuple[int, str]], kind: str) -> Iterator[bytes]:
+    if kind == "jsonl":
+        yield from (row.encode() + b"\n" for _, row in rows)
+        return
+    from service.jobs.lines import CSV_HEADER, csv_line
+
+    yield CSV_HEADER
+    yield from (csv_line(Row.model_validate_json(row)) for _, row in rows)
+
+
+def _parquet(request: Request, store: JobStore, job_id: str) -> Response:
+    from service.jobs.parquet import write_parquet  # 60 MB of memory, for those who want it
+
+    name = f"{job_id}.parquet"
+    if request.method == "HEAD":
+        return Response(media_type=PARQUET, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+    spool: Spool = request.app.state.spool
+    file = spool.open()
+    try:
+        with full_disk_told(file.path, "set spool_dir to a larger disk"):
+            write_parquet((Row.model_validate_json(row) for _, row in _rows(store, job_id)), file.path)
+    except BaseException:
+        file.close()
+        raise
+    return _WholeFile(file.path, media_type=PARQUET, filename=name, background=BackgroundTask(file.close))
+
+
+class _WholeFile(FileResponse):
+    """Made for this request alone: a part of it would be one of another file."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del self.headers["Accept-Ranges"]
+        asked = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await super().__call__({**scope, "headers": asked}, receive, send)
 
 
 def _rows(store: JobStore, job_id: str, after: int = -1) -> Iterator[tuple[int, str]]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel
 
 from service.api.examples import example
-from service.api.problems import PROBLEM_RESPONSES
+from service.api.methods import Router
+from service.api.openapi import problems
 from service.bundle import CertificateDocument, ModelDocument
+from service.errors import ModelRefused, NotReady, UnknownModel
 from service.serving import Serving
 
-router = APIRouter(tags=["models"])
+router = Router(tags=["models"])
 
 
 class ModelLine(BaseModel):
@@ -46,7 +48,11 @@ class ModelDetail(BaseModel):
     certificate: CertificateDocument
 
 
-@router.get("/v1/models", summary="List models", responses={200: {"content": {"application/json": example("models")}}})
+@router.get(
+    "/v1/models",
+    summary="List models",
+    responses=problems() | {200: {"content": {"application/json": example("models")}}},
+)
 async def list_models(request: Request) -> ModelList:
     """Models by name. A refused one has a `reason`: a missing or failed certificate, other bytes than were proven."""
     serving: Serving = request.app.state.serving
@@ -71,8 +77,12 @@ async def list_models(request: Request) -> ModelList:
     return ModelList(default_model=default, models=sorted(ready + refused, key=lambda line: line.name))
 
 
-@router.get("/v1/models/{name}", summary="Show a model", responses={k: PROBLEM_RESPONSES[k] for k in (404, 503)})
-async def show_model(request: Request, name: str) -> ModelDetail:
+@router.get(
+    "/v1/models/{name}",
+    summary="Show a model",
+    responses=problems(UnknownModel, ModelRefused, NotReady),
+)
+async def get_model(request: Request, name: str) -> ModelDetail:
     """One model: labels, clip spec, training, and the certificate that proves it equals what was trained."""
     serving: Serving = request.app.state.serving
     model = serving.model(name)

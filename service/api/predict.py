@@ -7,24 +7,37 @@ import time
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from pydantic import Field, model_validator
 
 from service.answers import spec_with
 from service.api.examples import example
-from service.api.problems import PROBLEM_RESPONSES, request_id_of
+from service.api.methods import Router
+from service.api.openapi import headers, problems
+from service.api.problems import request_id_of
 from service.api.query import AnswerQuery
-from service.api.upload import REQUEST_BODY, received
+from service.api.upload import REQUEST_BODY, UPLOAD_ERRORS, received
 from service.engine.shared import LoadedModel
-from service.errors import BadParameter
+from service.errors import (
+    BadParameter,
+    Busy,
+    DeadlineExceeded,
+    DecoderLost,
+    EngineFailed,
+    EngineLost,
+    ModelRefused,
+    NotReady,
+    UnknownModel,
+)
 from service.metrics import STAGE_SECONDS
 from service.pipeline import ClipRequest
 from service.results import Prediction, Predictions, Timing
 from service.serving import Serving
 from service.settings import Settings
 from service.spool import Spool
+from service.video.errors import VideoError
 
-router = APIRouter(tags=["predict"])
+router = Router(tags=["predict"])
 
 # Of several models' answers to one clip these are each one's own; the rest was done once.
 _OWN_STAGES = frozenset({"head", "post"})
@@ -69,7 +82,21 @@ RequestTimeout = Annotated[
 @router.post(
     "/v1/predict",
     response_model=Prediction | Predictions,
-    responses=PROBLEM_RESPONSES | {200: {"content": {"application/json": example("predict")}}},
+    responses=problems(
+        BadParameter,
+        UnknownModel,
+        ModelRefused,
+        NotReady,
+        *UPLOAD_ERRORS,
+        VideoError,
+        *VideoError.__subclasses__(),
+        Busy,
+        DeadlineExceeded,
+        EngineFailed,
+        EngineLost,
+        DecoderLost,
+    )
+    | {200: {"content": {"application/json": example("predict")}, **headers("Server-Timing")}},
     openapi_extra={"requestBody": REQUEST_BODY},
     summary="Classify a clip",
 )

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.examples import example
-from service.api.problems import PROBLEM_RESPONSES, request_id_of
-from service.api.upload import REQUEST_BODY, received
+from service.api.methods import Router
+from service.api.openapi import problems
+from service.api.problems import request_id_of
+from service.api.upload import REQUEST_BODY, UPLOAD_ERRORS, received
+from service.errors import BadParameter, DecoderLost, ModelRefused, NotReady, UnknownModel
 from service.probing import Probe
 from service.serving import Serving
 from service.spool import Spool
+from service.video.errors import DecodeMemory, DecoderCrashed, DecodeTimeout, NotAVideo
 
-router = APIRouter(tags=["probe"])
+router = Router(tags=["probe"])
 
 
 class ProbeQuery(BaseModel):
@@ -40,7 +44,19 @@ class ProbeAnswer(Probe, _Identity):
 @router.post(
     "/v1/probe",
     response_model=ProbeAnswer,
-    responses=PROBLEM_RESPONSES | {200: {"content": {"application/json": example("probe")}}},
+    responses=problems(
+        BadParameter,
+        UnknownModel,
+        ModelRefused,
+        NotReady,
+        *UPLOAD_ERRORS,
+        NotAVideo,
+        DecodeTimeout,
+        DecodeMemory,
+        DecoderCrashed,
+        DecoderLost,
+    )
+    | {200: {"content": {"application/json": example("probe")}}},
     openapi_extra={"requestBody": REQUEST_BODY},
     summary="Say what a clip really is",
 )

@@ -8,13 +8,23 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from service.api.examples import example
-from service.api.refusal import MEDIA_TYPE, Refusal
-from service.errors import BadParameter, Busy, DeadlineExceeded, Overloaded, ReelserveError, SpoolFull
+from service.api.error_page import type_of
+from service.api.methods import allowed_methods
+from service.api.refusal import Refusal
+from service.errors import (
+    BadParameter,
+    Busy,
+    DeadlineExceeded,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    ReelserveError,
+    SpoolFull,
+)
 from service.metrics import ERRORS, REJECTIONS
 from service.video.errors import TooLongForOnline
 
@@ -22,54 +32,19 @@ _TURNED_AWAY = (Overloaded, Busy, TooLongForOnline, SpoolFull, DeadlineExceeded)
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details; `code` is stable, `value` and `limit` are what clashed."""
+    """RFC 9457 problem details."""
 
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    code: str
-    request_id: str
-    value: Any = None
-    limit: Any = None
-
-
-def _responses(codes: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
-    """For OpenAPI, by status."""
-    schema = Problem.model_json_schema()
-    return {
-        status: {"description": text, "content": {MEDIA_TYPE: {"schema": schema, **example(f"problem {status}")}}}
-        for status, text in codes.items()
-    }
-
-
-PROBLEM_RESPONSES = _responses({
-    400: "no_file, empty_file, malformed_upload, bad_parameter",
-    404: "unknown_model, model_refused",
-    408: "upload_timeout",
-    413: "too_large, too_long, too_many_pixels, too_many_frames; too_long_for_online: send it to /v1/jobs",
-    415: "unsupported_media_type, codec_not_supported",
-    422: "bad_video, not_a_video, no_video_stream, no_decodable_frame, corrupt_video, no_such_stream, too_short, "
-    "decode_timeout, decode_memory, decoder_crashed",
-    429: "busy: what waits would make it late; try again after Retry-After seconds",
-    500: "engine_failed, bad_bundle, internal",
-    503: "not_ready, overloaded, spool_full, decoder_lost, engine_lost",
-    504: "deadline_exceeded: late by X-Request-Timeout; what needs longer belongs to /v1/jobs",
-    507: "disk_full",
-})  # fmt: skip
-# Of a job as a whole; what is wrong with an item stands in its row.
-JOB_PROBLEM_RESPONSES = _responses({
-    400: "bad_job, bad_input, bad_parameter, malformed_upload",
-    403: "uri_not_allowed",
-    404: "unknown_job, unknown_model, model_refused",
-    408: "upload_timeout",
-    413: "too_large, too_many_items",
-    415: "unsupported_media_type",
-    422: "idempotency_mismatch",
-    500: "internal",
-    503: "jobs_unavailable, not_ready, spool_full",
-    507: "disk_full",
-})  # fmt: skip
+    type: str = Field(
+        description="Leads to a paragraph about the error: what it means, what to do.",
+        json_schema_extra={"format": "uri-reference"},
+    )
+    title: str = Field(description="The same for each problem of the type.")
+    status: int = Field(description="The HTTP status, the same for each problem of the type.", ge=400, le=599)
+    detail: str = Field(description="Of this one: the value, the limit that it broke, and the remedy.")
+    code: str = Field(description="Names the type, and stays.")
+    request_id: str = Field(description="As the header `X-Request-ID`.")
+    value: Any = Field(default=None, description="What was refused.")
+    limit: Any = Field(default=None, description="What it broke.")
 
 
 def install(app: FastAPI) -> None:
@@ -80,17 +55,17 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, _gone)
 
 
-def answer(error: ReelserveError, request_id: str) -> Response:
+def answer(error: ReelserveError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
     """The response of one of our errors."""
     ERRORS.labels(error.code).inc()
     if isinstance(error, _TURNED_AWAY):
         REJECTIONS.labels(error.code).inc()
     problem = Problem(
-        title=error.title, status=error.status, detail=error.detail, code=error.code, request_id=request_id,
-        value=error.value, limit=error.limit,
+        type=type_of(type(error)), title=error.title, status=error.status, detail=error.detail, code=error.code,
+        request_id=request_id, value=error.value, limit=error.limit,
     )  # fmt: skip
-    headers = {"Retry-After": str(error.retry_after_seconds)} if error.retry_after_seconds else None
-    return Refusal(problem.model_dump(exclude_none=True), error.status, headers)
+    retry = {"Retry-After": str(error.retry_after_seconds)} if error.retry_after_seconds else {}
+    return Refusal(problem.model_dump(exclude_none=True), error.status, retry | dict(headers or {}))
 
 
 def request_id_of(request: Request) -> str:
@@ -115,13 +90,22 @@ async def _validation(request: Request, error: Exception) -> Response:
 
 
 async def _http(request: Request, error: Exception) -> Response:
+    """What FastAPI and Starlette refuse by themselves."""
     assert isinstance(error, HTTPException)  # noqa: S101
+    request_id, asked = request_id_of(request), f"{request.method} {request.url.path}"
+    match error.status_code:
+        case NotFound.status:
+            return answer(NotFound(f"{asked}: there is no such path; see /docs"), request_id)
+        case MethodNotAllowed.status:
+            allow = ", ".join(allowed_methods(request))
+            refused = MethodNotAllowed(f"{asked}: this path takes {allow}; see /docs", value=request.method)
+            return answer(refused, request_id, {"Allow": allow})
     status = HTTPStatus(error.status_code)
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
     ERRORS.labels(code).inc()
-    problem = Problem(
-        title=status.phrase, status=status.value, code=code, request_id=request_id_of(request),
-        detail=f"{request.method} {request.url.path}: {error.detail}; see /docs",
+    problem = Problem(  # about:blank: the status says it all (RFC 9457, 4.2.1)
+        type="about:blank", title=status.phrase, status=status.value, code=code, request_id=request_id,
+        detail=f"{asked}: {error.detail}; see /docs",
     )  # fmt: skip
     return Refusal(problem.model_dump(exclude_none=True), status.value, error.headers)
 

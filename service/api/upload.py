@@ -10,26 +10,49 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Request
+from pydantic import BaseModel, Field, TypeAdapter, WithJsonSchema
 
-from service.api.body import FIELD, Body, receive_video
+from service.api.body import Body, receive_video
 from service.api.in_flight import InFlight
-from service.errors import SpoolFull
+from service.api.openapi import reference
+from service.errors import (
+    DiskFull,
+    EmptyFile,
+    MalformedUpload,
+    NoFile,
+    Overloaded,
+    SpoolFull,
+    TooLarge,
+    UnsupportedUpload,
+    UploadTimeout,
+)
 from service.settings import Settings
 from service.spool import Spool, SpoolFile
 
-_BINARY = {"type": "string", "format": "binary"}
+# All that `received` raises.
+UPLOAD_ERRORS = (
+    NoFile, EmptyFile, MalformedUpload, UploadTimeout, TooLarge, UnsupportedUpload, Overloaded, SpoolFull, DiskFull,
+)  # fmt: skip
+Binary = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
+
+
+class ClipForm(BaseModel):
+    """A form with one clip (RFC 7578)."""
+
+    video: Binary = Field(description="The file.")
+
+
+# Media ranges are no media types to generators of clients: `video/*` stands in words.
 REQUEST_BODY: dict[str, Any] = {
     "required": True,
-    "description": "The clip: as the file field `video` of a form, or as the raw body.",
+    "description": "The clip: as the file field `video` of a form, or as the raw body, whose type may also be any "
+    "`video/*`.",
     "content": {
-        "multipart/form-data": {
-            "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _BINARY}},
-        },
-        "video/*": {"schema": _BINARY},
-        "application/octet-stream": {"schema": _BINARY},
+        "multipart/form-data": {"schema": reference(ClipForm, "validation")},
+        "application/octet-stream": {"schema": TypeAdapter(Binary).json_schema()},
     },
 }
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from service.jobs.errors import JobsUnavailable
+from service.jobs.errors import BadInput, JobsUnavailable
 
 _BUSY_SECONDS = 30.0
 _CONNECT_SECONDS = 5
@@ -46,12 +46,14 @@ def _engine(url: str) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """Raises IntegrityError, and JobsUnavailable where the database is away."""
+    """Raises IntegrityError, BadInput for what the database can't hold, and JobsUnavailable where it is away."""
     try:
         with engine.begin() as connection:
             yield connection
     except IntegrityError:
         raise
+    except DataError as error:  # a NUL, for PostgreSQL
+        raise BadInput(f"jobs can't hold what was sent: {error.orig}; leave it out") from error
     except SQLAlchemyError as error:
         raise JobsUnavailable(f"the database of jobs is away: {str(error).splitlines()[0]}; try again") from error
 

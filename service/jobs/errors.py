@@ -11,6 +11,7 @@ class JobError(ReelserveError):
     status = 400
     code = "bad_job"
     title = "Bad job"
+    remedy = "the detail names what is wrong"
 
 
 class BadInput(JobError):
@@ -18,6 +19,7 @@ class BadInput(JobError):
 
     code = "bad_input"
     title = "Bad input"
+    remedy = "the detail names the input, and a manifest's line"
 
 
 class UriNotAllowed(JobError):
@@ -26,6 +28,7 @@ class UriNotAllowed(JobError):
     status = 403
     code = "uri_not_allowed"
     title = "URI not allowed"
+    remedy = "`job_uri_prefixes`, `job_webhook_prefixes`, or `batch --allow` name what is"
 
 
 class UnknownJob(JobError):
@@ -34,6 +37,7 @@ class UnknownJob(JobError):
     status = 404
     code = "unknown_job"
     title = "Unknown job"
+    remedy = "`/v1/jobs` lists them; finished ones go after `job_retention_seconds`"
 
 
 class TooManyItems(JobError):
@@ -42,6 +46,7 @@ class TooManyItems(JobError):
     status = 413
     code = "too_many_items"
     title = "Too many items"
+    remedy = "send several jobs, or raise the setting"
 
 
 class IdempotencyMismatch(JobError):
@@ -50,6 +55,7 @@ class IdempotencyMismatch(JobError):
     status = 422
     code = "idempotency_mismatch"
     title = "Idempotency-Key reused"
+    remedy = "a key for each request"
 
 
 class FetchFailed(JobError):
@@ -58,6 +64,7 @@ class FetchFailed(JobError):
     status = 422
     code = "fetch_failed"
     title = "Fetch failed"
+    remedy = "the detail has the reason; it was tried four times"
 
 
 class GaveUp(JobError):
@@ -66,6 +73,7 @@ class GaveUp(JobError):
     status = 500
     code = "gave_up"
     title = "Gave up"
+    remedy = "look for what kills replicas: the kernel's out-of-memory killer, a driver"
 
 
 class JobsUnavailable(JobError):
@@ -74,3 +82,5 @@ class JobsUnavailable(JobError):
     status = 503
     code = "jobs_unavailable"
     title = "Jobs unavailable"
+    remedy = "the detail has the reason; predictions are answered all the same"
+    retry_after_seconds = 5  # it is opened again as often

@@ -27,6 +27,20 @@ csv.field_size_limit(1 << 30)
 _JSON_COLUMNS = ("predictions", "segments", "model", "receipt", "timing_ms", "warnings")
 # label and score are the best prediction's, for whoever sorts and filters.
 COLUMNS = ("id", "uri", "status", "code", "message", "label", "score", *_JSON_COLUMNS)
+CSV_HEADER = (",".join(COLUMNS) + "\r\n").encode()
+
+
+def csv_line(row: Row) -> bytes:
+    """A row of `COLUMNS`; what has structure is JSON in its cell. Of all cells only `id` and `uri` have line breaks."""
+    said = row.model_dump(mode="json")
+    best = row.predictions[0] if row.predictions else None
+    cells = {name: "" if said.get(name) is None else " ".join(str(said[name]).splitlines()) for name in COLUMNS}
+    cells |= {name: json.dumps(said[name], separators=(",", ":")) for name in _JSON_COLUMNS if said[name] is not None}
+    cells |= {"label": best.label if best else "", "score": str(best.score) if best else ""}
+    cells |= {"id": row.id_text, "uri": row.uri}
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(cells[name] for name in COLUMNS)
+    return text.getvalue().encode()
 
 
 class _LineSink:
@@ -136,20 +150,10 @@ class JsonlSink(_LineSink):
 class CsvSink(_LineSink):
     """RFC 4180; what has structure is JSON in its cell. Of all cells only `id` and `uri` may have line breaks."""
 
-    header = (",".join(COLUMNS) + "\r\n").encode()
+    header = CSV_HEADER
 
     def line(self, row: Row) -> bytes:
-        said = row.model_dump(mode="json")
-        best = row.predictions[0] if row.predictions else None
-        cells = {name: "" if said.get(name) is None else " ".join(str(said[name]).splitlines()) for name in COLUMNS}
-        cells |= {
-            name: json.dumps(said[name], separators=(",", ":")) for name in _JSON_COLUMNS if said[name] is not None
-        }
-        cells |= {"label": best.label if best else "", "score": str(best.score) if best else ""}
-        cells |= {"id": row.id_text, "uri": row.uri}
-        text = io.StringIO(newline="")
-        csv.writer(text).writerow(cells[name] for name in COLUMNS)
-        return text.getvalue().encode()
+        return csv_line(row)
 
     def records(self, lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
         """A line break within quotes ends no row."""

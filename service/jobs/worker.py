@@ -52,7 +52,7 @@ class JobWorker:
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._running: dict[Claim, threading.Event] = {}
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="job-item")
+        self._pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="job-item")  # with 0 it gets nothing to do
         self._threads = [
             threading.Thread(target=self._repeat, args=(self._dispatch, _POLL_SECONDS, self._wake), name="jobs"),
             threading.Thread(

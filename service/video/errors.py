@@ -11,6 +11,7 @@ class VideoError(ReelserveError):
     status = 422
     code = "bad_video"
     title = "Bad video"
+    remedy = "re-encode it"
 
 
 class NotAVideo(VideoError):
@@ -21,6 +22,7 @@ class NotAVideo(VideoError):
 
     code = "not_a_video"
     title = "Not a video"
+    remedy = "check that it is one, and whole"
 
     def __init__(self, detail: str, *, value: object = None, limit: object = None, words: str | None = None) -> None:
         super().__init__(detail, value=value, limit=limit)
@@ -32,6 +34,7 @@ class NoVideoStream(VideoError):
 
     code = "no_video_stream"
     title = "No video stream"
+    remedy = "send one with pictures"
 
 
 class CodecNotSupported(VideoError):
@@ -40,6 +43,7 @@ class CodecNotSupported(VideoError):
     status = 415
     code = "codec_not_supported"
     title = "Codec not supported"
+    remedy = "re-encode it; `/v1/probe` has the `ffmpeg` line"
 
 
 class NoDecodableFrame(VideoError):
@@ -47,6 +51,7 @@ class NoDecodableFrame(VideoError):
 
     code = "no_decodable_frame"
     title = "No decodable frame"
+    remedy = "re-encode it, or send the whole file"
 
 
 class CorruptVideo(VideoError):
@@ -54,6 +59,7 @@ class CorruptVideo(VideoError):
 
     code = "corrupt_video"
     title = "Corrupt video"
+    remedy = "re-encode it; without `strict` damage is a warning"
 
 
 class NoSuchStream(VideoError):
@@ -61,6 +67,7 @@ class NoSuchStream(VideoError):
 
     code = "no_such_stream"
     title = "No such stream"
+    remedy = "leave `stream` out, or take one of those that the message lists"
 
 
 class TooShort(VideoError):
@@ -68,6 +75,7 @@ class TooShort(VideoError):
 
     code = "too_short"
     title = "Clip too short"
+    remedy = "send a longer clip"
 
 
 class TooLong(VideoError):
@@ -76,6 +84,7 @@ class TooLong(VideoError):
     status = 413
     code = "too_long"
     title = "Video too long"
+    remedy = "cut it, give `end_seconds`, or raise the setting"
 
 
 class TooLongForOnline(VideoError):
@@ -84,6 +93,7 @@ class TooLongForOnline(VideoError):
     status = 413
     code = "too_long_for_online"
     title = "Too long for an online answer"
+    remedy = "allow more with `X-Request-Timeout`, give `end_seconds`, or send it to `/v1/jobs`"
 
 
 class TooManyPixels(VideoError):
@@ -92,6 +102,7 @@ class TooManyPixels(VideoError):
     status = 413
     code = "too_many_pixels"
     title = "Frame too large"
+    remedy = "scale it down, or raise the setting"
 
 
 class TooManyFrames(VideoError):
@@ -100,6 +111,7 @@ class TooManyFrames(VideoError):
     status = 413
     code = "too_many_frames"
     title = "Too many frames"
+    remedy = "cut it, or raise the setting; a model that must have a clip whole: give a `window`"
 
 
 class DecodeTimeout(VideoError):
@@ -107,6 +119,7 @@ class DecodeTimeout(VideoError):
 
     code = "decode_timeout"
     title = "Decoding took too long"
+    remedy = "cut it or re-encode it, or raise the limit that the detail names"
 
 
 class DecodeMemory(VideoError):
@@ -114,6 +127,7 @@ class DecodeMemory(VideoError):
 
     code = "decode_memory"
     title = "Decoding needs too much memory"
+    remedy = "re-encode it, or raise the setting"
 
 
 class DecoderCrashed(VideoError):
@@ -121,3 +135,4 @@ class DecoderCrashed(VideoError):
 
     code = "decoder_crashed"
     title = "Decoder crashed"
+    remedy = "re-encode it"

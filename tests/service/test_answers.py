@@ -97,6 +97,12 @@ def test_a_segment_of_just_the_least_length_stays(sample_fps: float, seconds: fl
     assert len(answered(scores, AnswerOptions(min_segment_seconds=seconds + 0.01), model).segments) == 1
 
 
+@pytest.mark.parametrize("seconds", [1e3, 1.7976931348623157e308])
+def test_a_least_length_beyond_the_clip_leaves_one_segment(seconds: float) -> None:
+    """The largest float has no product with a rate."""
+    assert len(answered(of_labels("aaaabbbbcccc"), AnswerOptions(min_segment_seconds=seconds)).segments) == 1
+
+
 def test_smoothing_takes_out_what_flickers_and_leaves_the_clip_s_own_scores() -> None:
     scores = of_labels("aaabaaacccc")
     options = AnswerOptions(smoothing_cells=3)

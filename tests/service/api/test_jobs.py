@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import Iterator
@@ -113,6 +114,26 @@ def test_a_job_from_its_making_to_its_results(http: httpx.Client, clips: Path) -
     parquet = http.get(f"/v1/jobs/{said['id']}/results?format=parquet")
     table = pq.read_table(io.BytesIO(parquet.content))
     assert [Row.model_validate(row) for row in table.to_pylist()] == found
+    as_csv = http.get(f"/v1/jobs/{said['id']}/results?format=csv")
+    assert [line["status"] for line in csv.DictReader(io.StringIO(as_csv.text))] == [row.status for row in found]
+    part = http.get(f"/v1/jobs/{said['id']}/results?format=csv&limit=1")
+    next_one = http.get(part.links["next"]["url"])
+    lines = [*csv.DictReader(io.StringIO(part.text)), *csv.DictReader(io.StringIO(next_one.text))]
+    assert [line["id"] for line in lines] == [row.id for row in found[:2]]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_results_without_their_body(http: httpx.Client, jobs_server: Server, clips: Path, kind: str) -> None:
+    job = submitted(http, {"items": uris(clips, 1)})["id"]
+    finished(http, job)
+    path = f"/v1/jobs/{job}/results?format={kind}"
+    got, headed = http.get(path), http.head(path)
+    assert (headed.status_code, headed.content) == (200, b"")
+    for name in ("content-type", "content-disposition"):
+        assert headed.headers.get(name) == got.headers.get(name)
+    assert http.get(path, headers={"Range": "bytes=0-3"}).content[:4] == got.content[:4]
+    assert http.get(path, headers={"Range": "bytes=0-3"}).status_code == 200, "each answer is a file of its own"
+    wait_until(lambda: not jobs_server.spooled_bytes(), "the file to go")
 
 
 def test_clips_in_the_request(http: httpx.Client, jobs_server: Server, clip: Drawn) -> None:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -125,60 +124,6 @@ def test_the_documentation_works_offline(client: httpx.Client) -> None:
         assert response.content
         if asset.endswith(".css"):
             assert not re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", response.text)
-
-
-@pytest.fixture
-def openapi(client: httpx.Client) -> dict[str, Any]:
-    described: dict[str, Any] = client.get("/openapi.json").json()
-    return described
-
-
-def test_openapi_describes_the_upload(openapi: dict[str, Any]) -> None:
-    predict = openapi["paths"]["/v1/predict"]["post"]
-    assert predict["requestBody"]["required"]
-    content = predict["requestBody"]["content"]
-    assert list(content) == ["multipart/form-data", "video/*", "application/octet-stream"]
-    assert content["multipart/form-data"]["schema"]["properties"]["video"]["format"] == "binary"
-    assert {parameter["name"] for parameter in predict["parameters"]} == {
-        "model", "top_k", "start_seconds", "end_seconds", "window", "stride", "min_score", "min_segment_seconds",
-        "smoothing", "strict", "X-Request-Timeout",
-    }  # fmt: skip
-    assert all(parameter["description"] for parameter in predict["parameters"])
-
-
-def test_openapi_describes_the_timeout_and_both_answers(openapi: dict[str, Any]) -> None:
-    predict = openapi["paths"]["/v1/predict"]["post"]
-    [timeout] = [parameter for parameter in predict["parameters"] if parameter["name"] == "X-Request-Timeout"]
-    assert (timeout["in"], timeout["required"]) == ("header", False)
-    assert {example["value"] for example in timeout["examples"].values()} == {2.5, 3600}
-    answers = predict["responses"]["200"]["content"]["application/json"]["schema"]["anyOf"]
-    assert [answer["$ref"].rpartition("/")[2] for answer in answers] == ["Prediction", "Predictions"]
-
-
-def assert_is_a_problem(openapi: dict[str, Any], response: dict[str, Any]) -> None:
-    assert list(response["content"]) == ["application/problem+json"]
-    schema = response["content"]["application/problem+json"]["schema"]
-    if reference := schema.get("$ref"):
-        schema = openapi["components"]["schemas"][reference.removeprefix("#/components/schemas/")]
-    assert {"title", "status", "detail", "code", "request_id"} <= set(schema["required"])
-
-
-def test_openapi_describes_each_problem(openapi: dict[str, Any]) -> None:
-    responses = openapi["paths"]["/v1/predict"]["post"]["responses"]
-    assert set(responses) == {"200", "400", "404", "408", "413", "415", "422", "429", "500", "503", "504", "507"}
-    assert "not_a_video" in responses["422"]["description"]
-    assert all("/v1/jobs" in responses[status]["description"] for status in ("413", "504"))
-    for status in set(responses) - {"200"}:
-        assert_is_a_problem(openapi, responses[status])
-
-
-def test_openapi_describes_no_other_error(openapi: dict[str, Any]) -> None:
-    assert "HTTPValidationError" not in openapi["components"]["schemas"]
-    for path in openapi["paths"].values():
-        for operation in path.values():
-            for status, response in operation["responses"].items():
-                if int(status) >= 400:
-                    assert_is_a_problem(openapi, response)
 
 
 @dataclass(frozen=True)

@@ -273,3 +273,9 @@ def test_a_webhook_is_due_until_it_was_heard(engine: Engine) -> None:
     job = store.get(loud)
     assert job.webhook_delivered is not None
     assert job.webhook_error is None
+
+
+def test_what_the_database_can_not_hold_is_the_client_s_mistake(engine: Engine) -> None:
+    """A NUL: SQLite takes it, PostgreSQL does not, and neither has gone away."""
+    with pytest.raises((UnknownJob, BadInput), match=r"there is no job a\x00b|NUL \(0x00\) bytes; leave it out"):
+        store_of(engine).get("a\0b")
