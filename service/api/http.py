@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from service.api import health, jobs, models, predict, probe, problems
 from service.api.context import RequestContext
+from service.api.declared import check_names
 from service.jobs.service import Jobs
 from service.serving import Serving
 from service.settings import Settings
@@ -33,7 +34,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestContext)
     problems.install(app)
     for resource in (predict, jobs, probe, models, health):
-        app.include_router(resource.router)
+        app.include_router(resource.router, dependencies=[Depends(check_names)])
 
     described = app.openapi
 

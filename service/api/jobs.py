@@ -11,13 +11,15 @@ from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 
-from service.api.job_request import JOB_BODY, JobQuery, received_job
+from service.api.job_request import JOB_BODY, received_job
 from service.api.problems import JOB_PROBLEM_RESPONSES
 from service.errors import BadParameter
 from service.jobs.items import Row
 from service.jobs.job import Job, State
 from service.jobs.service import Jobs
+from service.parameters import Count, JobParameters
 from service.spool import Spool
+from service.wording import UNIT
 
 if TYPE_CHECKING:
     from service.jobs.store import JobStore  # SQLAlchemy: half a second, for those who keep jobs
@@ -26,6 +28,10 @@ router = APIRouter(tags=["jobs"])
 
 _PAGE_ROWS = 1000
 _PROBLEMS: dict[int | str, dict[str, Any]] = {status: JOB_PROBLEM_RESPONSES[status] for status in (404, 503)}
+_ROWS: dict[str, Any] = {UNIT: "rows"}
+_LAST_ITEM = 2**31 - 1  # as the column is
+_AFTER = "Number of an item, from 0 in the manifest's order: rows after that one; -1: from the first."
+_LIMIT = "Most rows of a page; without it all."
 NDJSON, PARQUET = "application/x-ndjson", "application/vnd.apache.parquet"
 
 
@@ -106,7 +112,7 @@ IdempotencyKey = Annotated[
     openapi_extra={"requestBody": JOB_BODY},
     summary="Submit a job",
 )
-async def submit(request: Request, query: Annotated[JobQuery, Query()], key: IdempotencyKey = None) -> Response:
+async def submit(request: Request, query: Annotated[JobParameters, Query()], key: IdempotencyKey = None) -> Response:
     """Many clips in one request: a manifest of URIs, or the clips themselves. They are done in the background.
 
     `curl -F video=@a.mp4 -F video=@b.mp4 http://127.0.0.1:3000/v1/jobs`
@@ -117,8 +123,13 @@ async def submit(request: Request, query: Annotated[JobQuery, Query()], key: Ide
     )
 
 
+MostJobs = Annotated[
+    Count, Query(ge=1, le=1000, description="Most jobs of the answer.", json_schema_extra={UNIT: "jobs"})
+]
+
+
 @router.get("/v1/jobs", summary="List jobs", responses={503: JOB_PROBLEM_RESPONSES[503]})
-def list_jobs(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> JobList:
+def list_jobs(request: Request, limit: MostJobs = 100) -> JobList:
     """The newest first."""
     return JobList(jobs=[JobStatus.of(job) for job in _store(request).newest(limit)])
 
@@ -153,8 +164,8 @@ def results(
     request: Request,
     job_id: str,
     kind: Annotated[Literal["jsonl", "parquet"], Query(alias="format")] = "jsonl",
-    after: Annotated[int, Query(ge=-1, description="Number of the item before the first.")] = -1,
-    limit: Annotated[int | None, Query(ge=1, le=100_000, description="Of a page; without it all.")] = None,
+    after: Annotated[Count, Query(ge=-1, le=_LAST_ITEM, description=_AFTER)] = -1,
+    limit: Annotated[Count | None, Query(ge=1, le=100_000, description=_LIMIT, json_schema_extra=_ROWS)] = None,
 ) -> Response:
     """Rows in the manifest's order, those that are there: JSON lines, or a Parquet file.
 

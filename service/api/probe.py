@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from service.api.asked import Asked, models_asked
 from service.api.examples import example
 from service.api.problems import PROBLEM_RESPONSES, request_id_of
-from service.api.upload import REQUEST_BODY, received
+from service.api.upload import received, request_body
+from service.parameters import ProbeParameters
 from service.probing import Probe
 from service.serving import Serving
 from service.spool import Spool
 
 router = APIRouter(tags=["probe"])
-
-
-class ProbeQuery(BaseModel):
-    """Query of a probe; an unknown name is refused, as it is a typing error more often than not."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str | None = Field(default=None, description="Model of the cost; without it the default one.")
-    full: bool = Field(default=False, description="Decode every frame: counts, rate, keyframes and damage.")
 
 
 class _Identity(BaseModel):
@@ -41,10 +35,10 @@ class ProbeAnswer(Probe, _Identity):
     "/v1/probe",
     response_model=ProbeAnswer,
     responses=PROBLEM_RESPONSES | {200: {"content": {"application/json": example("probe")}}},
-    openapi_extra={"requestBody": REQUEST_BODY},
+    openapi_extra={"requestBody": request_body(ProbeParameters)},
     summary="Say what a clip really is",
 )
-async def probe(request: Request, query: Annotated[ProbeQuery, Query()]) -> ProbeAnswer:
+async def probe(request: Request, query: Annotated[ProbeParameters, Query()]) -> ProbeAnswer:
     """Upload one clip and get what it really is, what a prediction would cost, what is wrong and what mends it.
 
     A file that a prediction would refuse is answered too, as long as its headers name a video or its container:
@@ -54,9 +48,12 @@ async def probe(request: Request, query: Annotated[ProbeQuery, Query()]) -> Prob
     """
     serving: Serving = request.app.state.serving
     spool: Spool = request.app.state.spool
-    model = serving.model(query.model)
-    async with received(request, spool, serving.settings) as upload:
+    asked = Asked(request, query)
+    check = partial(models_asked, asked, serving, lambda name: [serving.model(name)])
+    check()
+    async with received(request, spool, serving.settings, asked, check) as upload:
+        [model], full = check(), asked.parameters().full
         found = await upload.run(
-            serving.pool, lambda: serving.probe(upload.path, model, full=query.full, cancelled=upload.cancelled)
+            serving.pool, lambda: serving.probe(upload.path, model, full=full, cancelled=upload.cancelled)
         )
         return ProbeAnswer(request_id=request_id_of(request), sha256=upload.sha256, **dict(found))

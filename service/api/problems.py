@@ -12,9 +12,10 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from service.api.declared import refused
 from service.api.examples import example
 from service.api.refusal import MEDIA_TYPE, Refusal
-from service.errors import BadParameter, Busy, DeadlineExceeded, Overloaded, ReelserveError, SpoolFull
+from service.errors import Busy, DeadlineExceeded, Overloaded, ReelserveError, SpoolFull
 from service.metrics import ERRORS, REJECTIONS
 from service.video.errors import TooLongForOnline
 
@@ -59,7 +60,7 @@ PROBLEM_RESPONSES = _responses({
 })  # fmt: skip
 # Of a job as a whole; what is wrong with an item stands in its row.
 JOB_PROBLEM_RESPONSES = _responses({
-    400: "bad_job, bad_input, bad_parameter, malformed_upload",
+    400: "bad_job, bad_input, bad_parameter, no_file, malformed_upload",
     403: "uri_not_allowed",
     404: "unknown_job, unknown_model, model_refused",
     408: "upload_timeout",
@@ -106,12 +107,7 @@ async def _ours(request: Request, error: Exception) -> Response:
 
 async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    first = error.errors()[0]
-    name = str(first["loc"][-1])
-    return answer(
-        BadParameter(f"{name}: {first['msg']} (got {first.get('input')!r})", value=first.get("input")),
-        request_id_of(request),
-    )
+    return answer(refused(request, error), request_id_of(request))
 
 
 async def _http(request: Request, error: Exception) -> Response:

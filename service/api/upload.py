@@ -13,25 +13,42 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import Request
+from pydantic import BaseModel
 
-from service.api.body import FIELD, Body, receive_video
+from service.api.asked import FIELD, Asked, P
+from service.api.body import Body, receive_video
 from service.api.in_flight import InFlight
 from service.errors import SpoolFull
 from service.settings import Settings
 from service.spool import Spool, SpoolFile
 
 _BINARY = {"type": "string", "format": "binary"}
-REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "description": "The clip: as the file field `video` of a form, or as the raw body.",
-    "content": {
-        "multipart/form-data": {
-            "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _BINARY}},
+
+
+def request_body(parameters: type[BaseModel]) -> dict[str, Any]:
+    """For OpenAPI: a clip as a form, whose other fields are the parameters, or as it is."""
+    form = {"type": "object", "required": [FIELD], "properties": {FIELD: _BINARY} | form_fields(parameters)}
+    return {
+        "required": True,
+        "description": "The clip: as the file field `video` of a form, or as the raw body. A form may have the query's "
+        "parameters as fields, each in one of both places.",
+        "content": {
+            "multipart/form-data": {"schema": form},
+            "video/*": {"schema": _BINARY},
+            "application/octet-stream": {"schema": _BINARY},
         },
-        "video/*": {"schema": _BINARY},
-        "application/octet-stream": {"schema": _BINARY},
-    },
-}
+    }
+
+
+def form_fields(parameters: type[BaseModel]) -> dict[str, Any]:
+    """Schemas of parameters as fields of a form, which are there or not, and never null."""
+    fields: dict[str, Any] = parameters.model_json_schema()["properties"]
+    for name, schema in fields.items():
+        if either := schema.pop("anyOf", None):
+            del schema["default"]
+            fields[name] = next(each for each in either if each["type"] != "null") | schema
+    return fields
+
 
 _T = TypeVar("_T")
 _in_flight = InFlight()
@@ -67,21 +84,24 @@ async def received(
     request: Request,
     spool: Spool,
     settings: Settings,
+    asked: Asked[P],
+    check: Callable[[], object],
     admit: Callable[[], None] = lambda: None,
     backlog_seconds: Callable[[], int] = lambda: 0,
 ) -> AsyncIterator[Upload]:
     """Take a slot, ask `admit`, then take the request's video: all that can refuse it does so before its body is read.
 
+    asked: takes the fields of a form; check: asked again when the form's file begins, and when the body has ended.
     backlog_seconds: to wait by the work that is accepted, for those who find no slot.
 
-    Raises Overloaded, what `admit` raises, and the errors of `receive_video`.
+    Raises Overloaded, what `admit` and `check` raise, and the errors of `receive_video`.
     """
     with _in_flight.entered(settings.max_requests_in_flight, backlog_seconds):
         admit()
         async with spooled(spool) as file:
             started = time.perf_counter()
             try:
-                body = await receive_video(request, file, settings)
+                body = await receive_video(request, file, settings, asked, check)
             except SpoolFull as error:
                 error.retry_after_seconds = _in_flight.retry_after_seconds()
                 raise

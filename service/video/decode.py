@@ -268,15 +268,28 @@ class ClipReader:
     def _check_enough(self) -> None:
         if self._clock.num_frames == 0 or (self._decoded == 0 and self._dropped):
             raise no_frame(self.header.codec)
-        check_enough(self.grid.num_ticks, self.spec)
-
-
-def check_enough(num_ticks: int, spec: ClipSpec) -> None:
-    """Raises TooShort when a clip has fewer ticks than the model needs."""
-    if num_ticks < spec.min_frames:
-        raise TooShort(
-            f"the clip gives {num_ticks} frames at {spec.sample_fps:g} per second, the model needs "
-            f"{spec.min_frames}; send a longer clip",
-            value=num_ticks,
-            limit=spec.min_frames,
+        check_enough(
+            self.grid.num_ticks, self.spec, (self.grid.start_seconds, self.grid.end_seconds), self._clock.end_seconds
         )
+
+
+def check_enough(num_ticks: int, spec: ClipSpec, span: tuple[float, float], stream_end_seconds: float) -> None:
+    """Raises TooShort when a clip has fewer ticks than the model needs. span: the start and the end asked for."""
+    if num_ticks >= spec.min_frames:
+        return
+    start, end = span
+    if num_ticks == 0 and start >= stream_end_seconds:
+        raise TooShort(
+            f"start_seconds is {start:g}, and the video ends at {stream_end_seconds:.2f} s; give an earlier start",
+            value=start,
+            limit=round(stream_end_seconds, 6),
+        )
+    remedies = ["an earlier start_seconds"] * (start > 0) + ["a later end_seconds"] * (end < stream_end_seconds)
+    part = f" from {start:g} s to {min(end, stream_end_seconds):g} s" if remedies else ""
+    remedy = f"give {' or '.join(remedies)}" if remedies else "send a longer clip"
+    raise TooShort(
+        f"the clip{part} gives {num_ticks} frames at {spec.sample_fps:g} per second, the model needs "
+        f"{spec.min_frames}; {remedy}",
+        value=num_ticks,
+        limit=spec.min_frames,
+    )
