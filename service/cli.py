@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -12,9 +13,12 @@ import typer
 from rich.progress import track
 from rich.table import Column, Table
 
-from service.errors import NoFile, ReelserveError
+from service.errors import BadParameter, NoFile, ReelserveError
+from service.flags import check_flags, flags_of, spelled
 from service.jobs.command import batch
+from service.parameters import PredictParameters, ProbeParameters
 from service.results import Prediction
+from service.settings import Settings
 from service.terminal import complain, err, out, read_settings
 
 app = typer.Typer(
@@ -36,6 +40,11 @@ def main() -> None:
 def serve(context: typer.Context) -> None:
     """Start the HTTP service. Every setting is a flag: --port 8080 (see serve --help)."""
     # pydantic-settings makes a flag of each setting, with its documentation line.
+    try:
+        check_flags(context.args, [*map(spelled, Settings.model_fields), "--reelserve-port", "--help"])
+    except BadParameter as error:
+        complain(error)
+        raise typer.Exit(2) from error
     settings = read_settings(cli_args=context.args)
     arguments = [
         sys.executable, "-m", "bentoml", "serve", "service.app:VideoService",
@@ -47,16 +56,15 @@ def serve(context: typer.Context) -> None:
 
 
 @app.command()
+@flags_of(PredictParameters, top_k=3)  # a table is read by people
 def predict(
     context: typer.Context,
     files: Annotated[list[Path], typer.Argument(help="Video files.", metavar="FILE…")],
-    model: Annotated[str | None, typer.Option(help="Model name; without it the default one.")] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many labels.")] = 3,
-    strict: Annotated[bool, typer.Option("--strict", help="A damaged video is an error, not a warning.")] = False,
+    asked: PredictParameters,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")] = False,
 ) -> None:
     """Classify files in this process: the same pipeline as the server. Exit code 1 when a file failed."""
-    from service.answers import AnswerOptions
+    from service.answers import spec_with
     from service.bundle import file_sha256
     from service.pipeline import ClipRequest
     from service.serving import Serving
@@ -65,7 +73,8 @@ def predict(
     context.call_on_close(serving.close)  # whatever happens: it has threads and processes
     try:
         serving.load()
-        loaded = serving.model(model)
+        loaded, options = serving.model(asked.model), asked.options()
+        spec_with(loaded.document.spec, options)
     except ReelserveError as error:
         complain(error)
         raise typer.Exit(2) from error
@@ -78,7 +87,10 @@ def predict(
         try:
             if not file.is_file():
                 raise NoFile(f"{file} is not a file")
-            request = ClipRequest(file, file_sha256(file), AnswerOptions(top_k=top_k), strict=strict)
+            request = ClipRequest(
+                file, file_sha256(file), options, start_seconds=asked.start_seconds,
+                end_seconds=math.inf if asked.end_seconds is None else asked.end_seconds, strict=asked.strict,
+            )  # fmt: skip
             [answer] = serving.predict(request, [loaded])
         except ReelserveError as error:
             failed += 1
@@ -99,11 +111,11 @@ def predict(
 
 
 @app.command()
+@flags_of(ProbeParameters)
 def probe(
     context: typer.Context,
     files: Annotated[list[Path], typer.Argument(help="Video files.", metavar="FILE…")],
-    full: Annotated[bool, typer.Option("--full", help="Decode every frame: counts, rate, keyframes, damage.")] = False,
-    model: Annotated[str | None, typer.Option(help="Model of the cost; without it the default one.")] = None,
+    asked: ProbeParameters,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")] = False,
 ) -> None:
     """Say what files really are, what a prediction would cost, what is wrong, and which ffmpeg line mends it.
@@ -120,8 +132,8 @@ def probe(
     registry = Registry(settings.models_dir, settings.default_model, settings.bento_model)
     try:
         registry.scan()
-        none = model is None and not registry.bundles and not registry.refused
-        document = None if none else registry.get(model).model
+        none = asked.model is None and not registry.bundles and not registry.refused
+        document = None if none else registry.get(asked.model).model
         pool = context.with_resource(DecodePool(1, settings.decode_limits()))
     except ReelserveError as error:
         complain(error)
@@ -131,7 +143,7 @@ def probe(
         try:
             if not file.is_file():
                 raise NoFile(f"{file} is not a file")
-            facts = pool.probe(file, full=full)
+            facts = pool.probe(file, full=asked.full)
         except ReelserveError as error:
             failed += 1
             if as_json:

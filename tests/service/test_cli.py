@@ -133,7 +133,7 @@ def test_serve_help_lists_every_setting(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--port", "99999"], "less than or equal to 65535 (got '99999')"),
+        (["--port", "99999"], "setting port is '99999'; give a whole number from 1 to 65535"),
         (["--no-such-flag", "1"], "no-such-flag"),
     ],
 )
