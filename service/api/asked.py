@@ -127,5 +127,5 @@ def _decoded(part: Part, text: bytearray) -> str:
         return text.decode(_CHARSETS[part.charset])
     except (KeyError, UnicodeDecodeError) as error:
         raise BadParameter(
-            f"{part.name} in the form can't be read as text in {part.charset[:100]}; send it in UTF-8"
+            f"{part.name} in the form can't be read as text in {cut(part.charset)}; send it in UTF-8"
         ) from error

@@ -16,6 +16,7 @@ from service.api.form import FORM_BYTES, Form, Part, Write
 from service.errors import EmptyFile, MalformedUpload, NoFile, UnsupportedUpload, UploadTimeout
 from service.settings import Settings
 from service.spool import SpoolFile
+from service.wording import plain, said
 
 _PIECE_BYTES = 1024 * 1024
 # Uploads that are read at the same moment; the sockets of the others wait. When 60 of 5 MB came at once, each turn of
@@ -120,8 +121,8 @@ def check_encoding(request: Request) -> None:
     """A body that is packed would be taken for a broken video. Raises UnsupportedUpload."""
     if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
         raise UnsupportedUpload(
-            f"Content-Encoding {encoding[:100]!r} is not accepted; send the bytes as they are, without that header",
-            value=encoding,
+            f"Content-Encoding {said(encoding)} is not accepted; send the bytes as they are, without that header",
+            value=plain(encoding),
         )
 
 
@@ -151,7 +152,9 @@ class _OneVideo:
         if part.name != FIELD or part.file_name is None:
             return self._asked.field(part, has_clip=self._name is not None)
         if self._name is not None:
-            raise MalformedUpload(f"the form has more than one file in the field {FIELD!r}; send one a request")
+            raise MalformedUpload(
+                f"the form has more than one file in the field {FIELD!r}; send one a request, or all as a job"
+            )
         self._name = part.file_name
         self._check()
         return self._file.write

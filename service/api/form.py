@@ -11,6 +11,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import MalformedUpload
+from service.wording import cut, said
 
 # What may surround the files in a form: boundaries, headers, other fields.
 FORM_BYTES = 64 * 1024
@@ -121,14 +122,14 @@ def part_of(headers: dict[bytes, bytes]) -> Part:
     name = _text(options.get(b"name", b""))
     if encoding not in _AS_THEY_ARE:
         raise MalformedUpload(
-            f"the form's part {name!r} has Content-Transfer-Encoding {_text(encoding)!r}, which RFC 7578 gave up; send "
-            "its bytes as they are, without that header"
+            f"the form's part '{cut(name)}' has Content-Transfer-Encoding {said(_text(encoding))}, which RFC 7578 gave "
+            "up; send its bytes as they are, without that header"
         )
     plain = options.get(b"filename")
     file_name = _extended(disposition) if plain is None else _text(plain)
     if file_name is not None:
         if "\0" in file_name:
-            raise MalformedUpload(f"the form's file is named {file_name[:100]!r}; send a name without a zero byte")
+            raise MalformedUpload(f"the form's file is named {said(file_name)}; send a name without a zero byte")
         return Part(name, file_name)
     if content_type.startswith(b"video/") or content_type == b"application/octet-stream":
         return Part(name, "")  # RFC 7578, 4.2: a file should have a name, and need not
@@ -156,7 +157,7 @@ def _extended(disposition: bytes) -> str | None:
         except UnicodeDecodeError:
             pass
         raise MalformedUpload(
-            f"the form has filename*={_text(value.strip())}, which is not UTF-8''… of RFC 8187; send a plain "
+            f"the form has filename*={cut(_text(value.strip()))}, which is not UTF-8''… of RFC 8187; send a plain "
             'filename="…" in UTF-8, as RFC 7578 has it'
         )
     return None

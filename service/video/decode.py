@@ -278,7 +278,7 @@ def check_enough(num_ticks: int, spec: ClipSpec, span: tuple[float, float], stre
     if num_ticks >= spec.min_frames:
         return
     start, end = span
-    if num_ticks == 0 and start >= stream_end_seconds:
+    if num_ticks == 0 and end > start >= stream_end_seconds:
         raise TooShort(
             f"start_seconds is {start:g}, and the video ends at {stream_end_seconds:.2f} s; give an earlier start",
             value=start,

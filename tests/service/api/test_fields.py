@@ -360,3 +360,35 @@ def test_jobs_leave_nothing_of_a_refused_form(server: Server, client: httpx.Clie
     before = {path.name for path in uploads.iterdir()} if uploads.exists() else set()
     problem(client.post(JOBS, **form(CLIP, CLIP, ("windw", "3"), clip=blob)), 400, "bad_parameter")
     assert {path.name for path in uploads.iterdir()} <= before
+
+
+def test_the_documentation_has_forms_with_the_query_s_names(client: httpx.Client) -> None:
+    """Each with its unit in words, and never null: a field is there or not."""
+    described = client.get("/openapi.json").json()
+    for path in (PREDICT, PROBE, JOBS):
+        operation = described["paths"][path]["post"]
+        query = {each["name"]: each for each in operation["parameters"] if each["in"] == "query"}
+        schema = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
+        if reference := schema.get("$ref"):
+            schema = described["components"]["schemas"][reference.rpartition("/")[2]]
+        fields = schema["properties"]
+        assert fields.keys() - {FIELD} == query.keys()
+        for name, each in query.items():
+            assert fields[name]["description"] == each["description"]
+            assert "null" not in json.dumps(fields[name])
+
+
+def test_the_documentation_names_units(client: httpx.Client) -> None:
+    """Of every number of every route; the place of an item and a score have none."""
+    paths = client.get("/openapi.json").json()["paths"]
+    without = set()
+    for operation in (operation for path in paths.values() for operation in path.values()):
+        for each in operation.get("parameters", []):
+            kinds = [each["schema"], *each["schema"].get("anyOf", [])]
+            if {kind.get("type") for kind in kinds} & {"integer", "number"}:
+                unit = each["schema"].get("x-unit") or ("seconds" if each["name"].endswith("_seconds") else None)
+                if unit is None:
+                    without.add(each["name"])
+                else:
+                    assert unit in each["description"].lower(), each
+    assert without == {"min_score", "after"}

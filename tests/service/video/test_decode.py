@@ -369,9 +369,21 @@ def test_too_short_counts_ticks_not_frames(tmp_path: Path) -> None:
     assert sum(sample(path, SPEC.model_copy(update={"min_frames": 21})).ticks) == 21
 
 
-@pytest.mark.parametrize(("start", "end"), [(2.0, math.inf), (50.0, 60.0), (1.0, 0.5), (0.0, 0.0)])
-def test_a_cut_without_frames_is_too_short(clip: Drawn, start: float, end: float) -> None:
-    with pytest.raises(TooShort, match="0 frames"):
+@pytest.mark.parametrize(
+    ("start", "end", "words"),
+    [
+        (2.0, math.inf, "^start_seconds is 2, and the video ends at 2.00 s; give an earlier start$"),
+        (50.0, 60.0, "^start_seconds is 50, and the video ends at 2.00 s; give an earlier start$"),
+        (
+            1.0,
+            0.5,
+            "^the clip from 1 s to 0.5 s gives 0 frames .* give an earlier start_seconds or a later end_seconds$",
+        ),
+        (0.0, 0.0, "^the clip from 0 s to 0 s gives 0 frames .* give a later end_seconds$"),
+    ],
+)
+def test_a_cut_without_frames_is_too_short(clip: Drawn, start: float, end: float, words: str) -> None:
+    with pytest.raises(TooShort, match=words):
         sample(clip.path, start_seconds=start, end_seconds=end)
 
 
