@@ -96,7 +96,7 @@ def spec_with(spec: ClipSpec, options: AnswerOptions) -> ClipSpec:
     longest = max(MAX_WINDOW_FRAMES, spec.window_frames or 0)
     if window > longest:
         raise BadParameter(
-            f"window is {window} frames, the limit is {longest}; give a shorter one", value=window, limit=longest
+            f"window is {window} ticks, the limit is {longest}; give a shorter one", value=window, limit=longest
         )
     own = math.ceil(spec.window_frames / spec.stride_frames) if spec.window_frames and spec.stride_frames else 1
     most = max(MAX_WINDOWS_PER_FRAME, own)
@@ -104,14 +104,14 @@ def spec_with(spec: ClipSpec, options: AnswerOptions) -> ClipSpec:
     stride = options.stride_frames or min(window, max(least, spec.stride_frames or window))
     if stride > window:
         raise BadParameter(
-            f"stride {stride} is more than the window's {window} frames, and the frames between two windows would "
+            f"stride {stride} is more than the window's {window} ticks, and the ticks between two windows would "
             f"not be seen; give a stride of at most {window}",
             value=stride,
             limit=window,
         )
     if stride < least:
         raise BadParameter(
-            f"with window {window} and stride {stride} a frame is read by {math.ceil(window / stride)} windows, the "
+            f"with window {window} and stride {stride} a tick is read by {math.ceil(window / stride)} windows, the "
             f"limit is {most}; give a stride of at least {least}",
             value=stride,
             limit=least,
@@ -157,4 +157,4 @@ def _warnings(spec: ClipSpec, options: AnswerOptions) -> list[str]:
     if window is None or window == spec.window_frames:
         return []
     own = "whole clips" if spec.window_frames is None else f"windows of {spec.window_frames}"
-    return [f"windows of {window} frames, where the model was trained on {own}: how right it is on these is not known"]
+    return [f"windows of {window} ticks, where the model was trained on {own}: how right it is on these is not known"]

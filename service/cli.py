@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -15,10 +16,13 @@ import typer
 from rich.progress import track
 from rich.table import Column, Table
 
-from service.errors import NoFile, ReelserveError
+from service.errors import BadParameter, NoFile, ReelserveError
+from service.flags import check_flags, flags_of, spelled
 from service.jobs.command import batch
 from service.names import utf8_path, written
+from service.parameters import PredictParameters, ProbeParameters
 from service.results import Prediction
+from service.settings import Settings
 from service.terminal import complain, err, out, plain, read_settings, say
 
 app = typer.Typer(
@@ -42,6 +46,11 @@ def main() -> None:
 def serve(context: typer.Context) -> None:
     """Start the HTTP service. Every setting is a flag: --port 8080 (see serve --help)."""
     # pydantic-settings makes a flag of each setting, with its documentation line.
+    try:
+        check_flags(context.args, [*map(spelled, Settings.model_fields), "--reelserve-port", "--help"])
+    except BadParameter as error:
+        complain(error)
+        raise typer.Exit(2) from error
     settings = read_settings(cli_args=context.args)
     arguments = [
         sys.executable, "-m", "bentoml", "serve", "service.app:VideoService",
@@ -53,16 +62,15 @@ def serve(context: typer.Context) -> None:
 
 
 @app.command()
+@flags_of(PredictParameters, top_k=3)  # a table is read by people
 def predict(
     context: typer.Context,
     files: Annotated[list[Path], typer.Argument(help="Video files.", metavar="FILE…")],
-    model: Annotated[str | None, typer.Option(help="Model name; without it the default one.")] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many labels.")] = 3,
-    strict: Annotated[bool, typer.Option("--strict", help="A damaged video is an error, not a warning.")] = False,
+    asked: PredictParameters,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")] = False,
 ) -> None:
     """Classify files in this process: the same pipeline as the server. Exit code 1 when a file failed."""
-    from service.answers import AnswerOptions
+    from service.answers import spec_with
     from service.bundle import file_sha256
     from service.pipeline import ClipRequest
     from service.serving import Serving
@@ -71,7 +79,8 @@ def predict(
     context.call_on_close(serving.close)  # whatever happens: it has threads and processes
     try:
         serving.load()
-        loaded = serving.model(model)
+        loaded, options = serving.model(asked.model), asked.options()
+        spec_with(loaded.document.spec, options)
     except ReelserveError as error:
         complain(error)
         raise typer.Exit(2) from error
@@ -83,7 +92,10 @@ def predict(
     for file in track(files, "predicting", console=err, transient=True, disable=as_json or not err.is_terminal):
         try:
             with _named(file) as path:
-                request = ClipRequest(path, file_sha256(path), AnswerOptions(top_k=top_k), strict=strict)
+                request = ClipRequest(
+                    path, file_sha256(path), options, start_seconds=asked.start_seconds,
+                    end_seconds=math.inf if asked.end_seconds is None else asked.end_seconds, strict=asked.strict,
+                )  # fmt: skip
                 [answer] = serving.predict(request, [loaded])
         except ReelserveError as error:
             failed += 1
@@ -104,11 +116,11 @@ def predict(
 
 
 @app.command()
+@flags_of(ProbeParameters)
 def probe(
     context: typer.Context,
     files: Annotated[list[Path], typer.Argument(help="Video files.", metavar="FILE…")],
-    full: Annotated[bool, typer.Option("--full", help="Decode every frame: counts, rate, keyframes, damage.")] = False,
-    model: Annotated[str | None, typer.Option(help="Model of the cost; without it the default one.")] = None,
+    asked: ProbeParameters,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")] = False,
 ) -> None:
     """Say what files really are, what a prediction would cost, what is wrong, and which ffmpeg line mends it.
@@ -125,8 +137,8 @@ def probe(
     registry = Registry(settings.models_dir, settings.default_model, settings.bento_model)
     try:
         registry.scan()
-        none = model is None and not registry.bundles and not registry.refused
-        document = None if none else registry.get(model).model
+        none = asked.model is None and not registry.bundles and not registry.refused
+        document = None if none else registry.get(asked.model).model
         pool = context.with_resource(DecodePool(1, settings.decode_limits()))
     except ReelserveError as error:
         complain(error)
@@ -135,7 +147,7 @@ def probe(
     for file in files:
         try:
             with _named(file) as path:
-                facts = pool.probe(path, full=full)
+                facts = pool.probe(path, full=asked.full)
         except ReelserveError as error:
             failed += 1
             if as_json:

@@ -94,7 +94,7 @@ class RequestError(ReelserveError):
 
 
 class BadParameter(RequestError):
-    """A query parameter is unknown, malformed or out of range."""
+    """A parameter is unknown, malformed, out of range or given twice: in query, form, JSON or header."""
 
     code = "bad_parameter"
     title = "Bad parameter"

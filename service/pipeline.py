@@ -105,7 +105,8 @@ class _Pass:
     def run(self) -> list[Prediction]:
         stored = self._shared.cache.get(key := self._key())
         if stored is not None:
-            check_enough(stored.report.ticks, self._spec, self._request.start_seconds, stored.report.duration_seconds)
+            span = (self._request.start_seconds, self._request.end_seconds)
+            check_enough(stored.report.ticks, self._spec, span, stored.report.duration_seconds)
             self._push(stored.features, stored.ticks)
             return self._answers(stored.report, stored.container, "hit")
         with self._shared.cache.collect() as collector:

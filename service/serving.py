@@ -131,11 +131,15 @@ class Serving:
 
     def model(self, name: str | None) -> LoadedModel:
         """A loaded model. Raises NotReady while loading, and the registry's errors."""
+        self.check_ready()
+        bundle = self.registry.get(name)
+        return self.models[bundle.model.name]
+
+    def check_ready(self) -> None:
+        """Whichever model is asked for. Raises NotReady."""
         nothing_found = not self.registry.bundles and not self.registry.refused
         if not self._loaded or nothing_found:
             raise NotReady(self._problem or "no model is loaded")
-        bundle = self.registry.get(name)
-        return self.models[bundle.model.name]
 
     def models_of(self, names: str | None) -> list[LoadedModel]:
         """One model, or several, `a,b`. Raises what `model` does, and BadParameter for a name given twice."""

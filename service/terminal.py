@@ -9,12 +9,15 @@ import tomllib
 
 import typer
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.text import Text
 
 from service.errors import ReelserveError
 from service.names import visible
 from service.settings import Settings
+from service.wording import complaint, unknown
 
 out = Console()
 err = Console(stderr=True)
@@ -44,16 +47,28 @@ def read_settings(cli_args: list[str] | None = None) -> Settings:
             _cli_parse_args=cli_args,
             _cli_prog_name="python -m service serve",
             _cli_kebab_case=True,
+            _cli_exit_on_error=False,
         )
-    except (FileNotFoundError, tomllib.TOMLDecodeError) as error:
+    except (FileNotFoundError, tomllib.TOMLDecodeError, SettingsError) as error:
         _wrong("settings", str(error))
         raise typer.Exit(2) from error
     except ValidationError as error:
         for problem in error.errors():
-            name = ".".join(map(str, problem["loc"]))
-            _wrong(f"setting {name}", f"{problem['msg']} (got {problem['input']!r})")
+            err.print(_wrong_setting(problem), soft_wrap=True)
         raise typer.Exit(2) from error
 
 
 def _wrong(what: str, why: str) -> None:
     err.print(Text.assemble(plain(what, "red"), ": ", plain(why)), soft_wrap=True)
+
+
+def _wrong_setting(problem: ErrorDetails) -> Text:
+    fields = Settings.model_fields
+    alias = str(problem["loc"][0]) if problem["loc"] else ""
+    name = "port" if alias in ("PORT", "REELSERVE_PORT") else alias  # the one that has two names
+    if problem["type"] == "extra_forbidden":
+        return Text.assemble(plain("settings", "red"), ": ", plain(unknown(name, fields, "the file")))
+    field = fields.get(name)
+    is_secret = field is not None and "Secret" in str(field.annotation)
+    words = complaint(name, {**problem, "input": "a secret"} if is_secret else problem, field)
+    return Text.assemble(plain("setting", "red"), " ", plain(words))

@@ -10,9 +10,9 @@ import pytest
 from service import errors
 from service.api.error_page import error_classes
 from service.api.http import create_app
-from service.api.predict import PredictQuery
 from service.bundle import GPU_RUNTIMES, CertificateDocument, read_document
 from service.jobs.errors import FetchFailed, GaveUp
+from service.parameters import PredictParameters
 from service.registry import newest_versions
 from service.settings import Settings
 from tests.bench import __main__ as bench
@@ -97,7 +97,7 @@ def test_the_configuration_file_is_one(tmp_path: Path, monkeypatch: pytest.Monke
     assert Settings().port == 8080
 
 
-@pytest.mark.parametrize("name", [*PredictQuery.model_fields, "X-Request-Timeout", "Retry-After", "Server-Timing"])
+@pytest.mark.parametrize("name", [*PredictParameters.model_fields, "X-Request-Timeout", "Retry-After", "Server-Timing"])
 def test_every_parameter_is_in_the_readme(name: str) -> None:
     assert f"`{name}`" in README
 

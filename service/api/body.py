@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from fastapi import Request
-from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
-from service.api.form import FORM_BYTES, Form, Write
+from service.api.asked import FIELD, Asked, P, boundary_of, media_type
+from service.api.form import FORM_BYTES, Form, Part, Write
 from service.errors import EmptyFile, MalformedUpload, NoFile, UnsupportedUpload, UploadTimeout
 from service.settings import Settings
 from service.spool import SpoolFile
+from service.wording import plain, said
 
-FIELD = "video"
 _PIECE_BYTES = 1024 * 1024
-_MAX_PARTS = 32
 # Uploads that are read at the same moment; the sockets of the others wait. When 60 of 5 MB came at once, each turn of
 # the event loop read from all of them, and a newcomer was refused after 600 ms. Where nothing comes for `_TURN_SECONDS`
 # the turn is given back: a slow client is in nobody's way.
@@ -78,26 +77,29 @@ class Body:
         return data
 
 
-async def receive_video(request: Request, file: SpoolFile, settings: Settings) -> Body:
+async def receive_video(
+    request: Request, file: SpoolFile, settings: Settings, asked: Asked[P], check: Callable[[], object]
+) -> Body:
     """Write the request's video into `file`; returns the body, read to its end.
 
-    multipart/form-data with a file in the field `video` (RFC 7578), or the raw bytes as `video/*` or
-    `application/octet-stream`. Raises UnsupportedUpload, NoFile, EmptyFile, MalformedUpload, TooLarge,
+    multipart/form-data with a file in the field `video` (RFC 7578), whose other fields go to `asked`; or the raw bytes
+    as `video/*` or `application/octet-stream`. check: called when a form's file begins, as fields before it may be
+    wrong. Raises what it raises, UnsupportedUpload, NoFile, EmptyFile, MalformedUpload, BadParameter, TooLarge,
     SpoolFull, DiskFull, UploadTimeout, ClientDisconnect.
     """
-    content_type, options = parse_options_header(request.headers.get("content-type"))
+    check_encoding(request)
+    content_type = media_type(request)
     body = Body(request.scope, request.receive)
     pieces = body.pieces(settings.upload_idle_seconds, settings.upload_seconds)
     if content_type == b"multipart/form-data":
-        if not options.get(b"boundary"):
-            raise MalformedUpload("multipart/form-data without a boundary; let your HTTP library set Content-Type")
-        video = _OneVideo(file)
-        form = Form(options[b"boundary"], video.take, _MAX_PARTS)
+        video = _OneVideo(file, asked, check)
+        form = Form(boundary_of(request), video.take)
         file.reserve(announced(request) - FORM_BYTES)
         async for piece in pieces:
             await asyncio.to_thread(form.feed, piece)
         form.finish()
-        video.check()
+        video.finish()
+        asked.close()
     elif content_type.startswith(b"video/") or content_type == b"application/octet-stream":
         file.reserve(announced(request))
         async for piece in pieces:
@@ -115,6 +117,15 @@ async def receive_video(request: Request, file: SpoolFile, settings: Settings) -
     return body
 
 
+def check_encoding(request: Request) -> None:
+    """A body that is packed would be taken for a broken video. Raises UnsupportedUpload."""
+    if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+        raise UnsupportedUpload(
+            f"Content-Encoding {said(encoding)} is not accepted; send the bytes as they are, without that header",
+            value=plain(encoding),
+        )
+
+
 def has_no_body(scope: Scope) -> bool:
     """By the request's headers."""
     headers = Headers(scope=scope)
@@ -130,26 +141,27 @@ def announced(request: Request) -> int:
 class _OneVideo:
     """Of a form, the file in the field `video`, into a file of the spool."""
 
-    def __init__(self, file: SpoolFile) -> None:
+    def __init__(self, file: SpoolFile, asked: Asked[P], check: Callable[[], object]) -> None:
         self._file = file
-        self._names: list[str] = []
-        self._found = False
+        self._asked = asked
+        self._check = check
+        self._name: str | None = None
 
-    def take(self, name: str, file_name: str | None) -> Write | None:
-        """As `Form` asks. Raises NoFile, MalformedUpload."""
-        self._names.append(name)
-        if name != FIELD:
-            return None
-        if file_name is None:
-            # A text that names an address is never fetched.
-            raise NoFile(f"the field {FIELD!r} holds text, not a file; send the bytes: curl -F {FIELD}=@clip.mp4 URL")
-        if self._found:
-            raise MalformedUpload(f"the form has more than one file in the field {FIELD!r}; send one a request")
-        self._found = True
+    def take(self, part: Part) -> Write:
+        """As `Form` asks. Raises NoFile, MalformedUpload, BadParameter."""
+        if part.name != FIELD or part.file_name is None:
+            return self._asked.field(part, has_clip=self._name is not None)
+        if self._name is not None:
+            raise MalformedUpload(
+                f"the form has more than one file in the field {FIELD!r}; send one a request, or all as a job"
+            )
+        self._name = part.file_name
+        self._check()
         return self._file.write
 
-    def check(self) -> None:
+    def finish(self) -> None:
         """After the last part. Raises NoFile."""
-        if not self._found:
-            named = f"; the form has {', '.join(self._names)}" if self._names else ""
-            raise NoFile(f"no file in the field {FIELD!r}{named}; send it as: curl -F {FIELD}=@clip.mp4 URL")
+        if self._name is None:
+            raise NoFile(f"the form has no file in the field {FIELD!r}; send it as: curl -F {FIELD}=@clip.mp4 URL")
+        if not self._name and not self._file.num_bytes:
+            raise NoFile(f"no file was chosen in the form's field {FIELD!r}: it has no name and no bytes; choose one")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from service.api import error_page, health, jobs, models, openapi, pages, predict, probe, problems
 from service.api.context import RequestContext
+from service.api.declared import check_names
 from service.jobs.service import Jobs
 from service.serving import Serving
 from service.settings import Settings
@@ -48,7 +49,8 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=_EXPOSED,
         )
     problems.install(app)
-    for resource in (predict, jobs, probe, models, health, pages):
-        app.include_router(resource.router)
+    for resource in (predict, jobs, probe, models, health):
+        app.include_router(resource.router, dependencies=[Depends(check_names)])
+    app.include_router(pages.router)
     openapi.describe(app)
     return app

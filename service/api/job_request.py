@@ -7,46 +7,37 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from python_multipart.multipart import parse_options_header
 
-from service.answers import spec_with
-from service.api.body import FIELD, Body
-from service.api.form import Form, Write
+from service.api.asked import FIELD, Asked, boundary_of, media_type, models_asked
+from service.api.body import Body, check_encoding
+from service.api.form import Form
+from service.api.job_clips import MAX_CLIPS, Clips
+from service.api.json_body import json_object, parsed_items
 from service.api.openapi import reference
-from service.api.query import AnswerQuery
-from service.api.upload import Binary, spooled
-from service.disk import full_disk_told
+from service.api.upload import Binary, never_null, spooled
 from service.engine.shared import LoadedModel
-from service.errors import BadParameter, MalformedUpload, TooLarge, UnsupportedUpload
+from service.errors import TooLarge, UnsupportedUpload
 from service.jobs.errors import BadInput, TooManyItems
 from service.jobs.inputs import read_manifest
 from service.jobs.items import Item
 from service.jobs.job import Job, NewJob, Options, new_id
-from service.jobs.service import UPLOAD, Jobs
+from service.jobs.service import Jobs
+from service.parameters import MOST_SECONDS, EndSeconds, JobParameters, Number
 from service.serving import Serving
 from service.spool import Spool
 
 _MANIFESTS = {b"application/x-ndjson": "body.jsonl", b"application/jsonl": "body.jsonl", b"text/csv": "body.csv"}
-_MAX_CLIPS = 1000
-_CLIP_HEADER_BYTES = 1024
+_FORM_BYTES = MAX_CLIPS * 1024
 # JSON is parsed in memory, some twenty times its size; lines are not.
 _MAX_JSON_BYTES = 16 * 1024 * 1024
-_REMEDY = "set jobs_dir to a larger disk"
-
-
-class JobQuery(AnswerQuery):
-    """What is wanted of every item; in the query, or in a JSON body beside `items`."""
-
-    model: str | None = Field(default=None, description="Model name; without it the default one.")
-    webhook_url: str | None = Field(default=None, description="Told once when the job has finished, by a signed POST.")
-
 
 _Text = Annotated[str, Field(min_length=1, max_length=1024)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -58,9 +49,15 @@ class ItemRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: _Text | int | _Number | bool | None = Field(default=None, description="Without it the URI.")
-    uri: str = Field(min_length=1, max_length=8192)
-    start_seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
-    end_seconds: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    uri: str = Field(min_length=1, max_length=8192, description="Below one of the service's `job_uri_prefixes`.")
+    start_seconds: Number = Field(
+        default=0.0, ge=0.0, le=MOST_SECONDS, allow_inf_nan=False,
+        description="Skip what is before, in seconds from the start of the video stream.",
+    )  # fmt: skip
+    end_seconds: EndSeconds | None = Field(
+        default=None,
+        description="Skip what is after, in seconds from the start of the video stream; without it nothing.",
+    )  # fmt: skip
 
     def to_item(self) -> Item:
         """For the store."""
@@ -68,16 +65,22 @@ class ItemRequest(BaseModel):
         return Item.of(self.id, self.uri, self.start_seconds, end)
 
 
-class JobRequest(JobQuery):
+class JobRequest(JobParameters):
     """A JSON body."""
 
     items: list[ItemRequest]
 
 
-class ClipsForm(BaseModel):
-    """A form with the clips of a job (RFC 7578)."""
+class _Clips(BaseModel):
+    """Before the parameters."""
 
-    video: list[Binary] = Field(min_length=1, max_length=_MAX_CLIPS, description="A file each.")
+    model_config = ConfigDict(json_schema_extra=never_null)
+
+    video: list[Binary] = Field(min_length=1, max_length=MAX_CLIPS, description="A file each.")
+
+
+class ClipsForm(JobParameters, _Clips):
+    """A form with the clips of a job (RFC 7578), and what is asked for."""
 
 
 # Generators of clients know no lines and no tables: those stand in words.
@@ -85,7 +88,7 @@ JOB_BODY: dict[str, Any] = {
     "required": True,
     "description": "A manifest of where the clips are, as JSON; or the clips, as files in fields `video` of a form. "
     "Manifests that are long come as `application/x-ndjson`, a line for each of `items`, or as `text/csv`, "
-    "with columns of the same names; what else is wanted is in the query then, as it is with a form.",
+    "with columns of the same names; what else is wanted is in the query then. A form may have it in its fields.",
     "content": {
         "application/json": {"schema": reference(JobRequest, "validation")},
         "multipart/form-data": {"schema": reference(ClipsForm, "validation")},
@@ -93,71 +96,102 @@ JOB_BODY: dict[str, Any] = {
 }
 
 
-async def received_job(request: Request, query: JobQuery, key: str | None) -> Job:
+async def received_job(request: Request, query: JobParameters, key: str | None) -> Job:
     """Read the request, store its job, wake the worker.
 
     Raises what its parts are refused for, and JobsUnavailable; nothing is left behind then.
     """
     jobs: Jobs = request.app.state.jobs
     store = await asyncio.to_thread(lambda: jobs.store)
-    content_type, options = parse_options_header(request.headers.get("content-type"))
-    receive = _clips if content_type == b"multipart/form-data" else _manifest
-    job_id = new_id()
-    folder = jobs.uploads / job_id
+    check_encoding(request)
+    new_job = _Request(request, query, key)
+    new_job.check()  # what no model takes is refused before the upload
+    receive = _clips if media_type(request) == b"multipart/form-data" else _manifest
+    folder = jobs.uploads / new_job.id
     try:
-        job = await receive(request, query, key, job_id, content_type, options)
+        job = await receive(new_job)
     except BaseException:
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
         raise
-    if job.id != job_id:  # the same job came before
+    if job.id != new_job.id:  # the same job came before
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     jobs.submitted()
     return await asyncio.to_thread(store.get, job.id)
 
 
-async def _manifest(
-    request: Request, query: JobQuery, key: str | None, job_id: str, content_type: bytes, _: dict[bytes, bytes]
-) -> Job:
+class _Request:
+    """A job as its request has it so far."""
+
+    def __init__(self, request: Request, query: JobParameters, key: str | None) -> None:
+        self.http = request
+        self.asked = Asked(request, query)
+        self.asked.more |= media_type(request) == b"application/json"
+        self.id = new_id()
+        self.jobs: Jobs = request.app.state.jobs
+        self.serving: Serving = request.app.state.serving
+        self._key = key
+
+    def check(self) -> Sequence[LoadedModel]:
+        """The model, as far as it is known. Raises UriNotAllowed, and as `models_asked`."""
+        url = self.asked.parameters().webhook_url
+        if url is not None:
+            self.jobs.check_webhook(url)
+        return models_asked(self.asked, self.serving, lambda name: [self.serving.model(name)])
+
+    def store(self, items: Iterator[Item], body_sha256: str, *, uploads: bool = False) -> Job:
+        """Once the body has ended; blocks. Raises as `check` does, and as the store."""
+        self.asked.close()
+        [model], asked = self.check(), self.asked.parameters()
+        said = json.dumps([asked.model_dump(mode="json"), body_sha256], sort_keys=True)
+        new = NewJob(
+            model.document.name, model.sha256, Options(asked.options(), asked.strict),
+            hashlib.sha256(said.encode()).hexdigest(), self._key, asked.webhook_url,
+        )  # fmt: skip
+        return self.jobs.store.get(self.jobs.store.create(self.id, new, items, uploads=uploads))
+
+
+async def _manifest(new_job: _Request) -> Job:
+    request, settings = new_job.http, new_job.serving.settings
+    content_type, options = parse_options_header(request.headers.get("content-type"))
     if content_type != b"application/json" and content_type not in _MANIFESTS:
         raise UnsupportedUpload(
             f"Content-Type {content_type.decode('latin-1')!r} is not accepted; send application/json, "
             f"application/x-ndjson, text/csv, or the clips as multipart/form-data with fields {FIELD!r}",
             value=content_type.decode("latin-1"),
         )
-    serving: Serving = request.app.state.serving
+    if (charset := options.get(b"charset", b"utf-8").lower()) not in (b"utf-8", b"us-ascii"):
+        said = charset.decode("latin-1")
+        raise UnsupportedUpload(f"charset={said!r} of the manifest is not accepted; send it in UTF-8", value=said)
     spool: Spool = request.app.state.spool
     body = Body(request.scope, request.receive)
     async with spooled(spool) as file:
-        async for piece in body.pieces(serving.settings.upload_idle_seconds, serving.settings.upload_seconds):
+        async for piece in body.pieces(settings.upload_idle_seconds, settings.upload_seconds):
             await asyncio.to_thread(file.write, piece)
-        store = partial(_store_manifest, request, query, key, job_id, content_type, file.path, file.sha256)
-        return await asyncio.to_thread(store)
+        return await asyncio.to_thread(partial(_store_manifest, new_job, content_type, file.path, file.sha256))
 
 
-def _store_manifest(
-    request: Request, query: JobQuery, key: str | None, job_id: str, content_type: bytes, path: Path, sha256: str
-) -> Job:
-    jobs: Jobs = request.app.state.jobs
-    if content_type == b"application/json":
-        if request.query_params:
-            raise BadParameter("with a JSON body the query is empty; put its names into the body, beside items")
-        if (num_bytes := path.stat().st_size) > _MAX_JSON_BYTES:
-            raise TooLarge(
-                f"the JSON body has {num_bytes} bytes, the limit is {_MAX_JSON_BYTES}; send the items as "
-                "application/x-ndjson or text/csv",
-                value=num_bytes, limit=_MAX_JSON_BYTES,
-            )  # fmt: skip
-        try:
-            asked = JobRequest.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the body"
-            raise BadInput(f"{where}: {first['msg']} (got {str(first.get('input'))[:200]})") from error
-        query, items = asked, (item.to_item() for item in asked.items)
-    else:
-        items = (found.item for found in read_manifest(_MANIFESTS[content_type], path))
-    new = _new(request, query, key, sha256)
-    return jobs.store.get(jobs.store.create(job_id, new, _allowed(jobs, items)))
+def _store_manifest(new_job: _Request, content_type: bytes, path: Path, sha256: str) -> Job:
+    items = (
+        _items_of_json(new_job, path)
+        if content_type == b"application/json"
+        else (found.item for found in read_manifest(_MANIFESTS[content_type], path))
+    )
+    return new_job.store(_allowed(new_job.jobs, items), sha256)
+
+
+def _items_of_json(new_job: _Request, path: Path) -> Iterator[Item]:
+    """Of the body's `items`; what stands beside them is asked for."""
+    if (num_bytes := path.stat().st_size) > _MAX_JSON_BYTES:
+        raise TooLarge(
+            f"the JSON body has {num_bytes} bytes, the limit is {_MAX_JSON_BYTES}; send the items as "
+            "application/x-ndjson or text/csv",
+            value=num_bytes, limit=_MAX_JSON_BYTES,
+        )  # fmt: skip
+    said = json_object(path.read_bytes())
+    items = said.pop("items", None)
+    for name, value in said.items():
+        new_job.asked.give(name, value, "in the JSON body")
+    return (item.to_item() for item in parsed_items(ItemRequest, items))
 
 
 def _allowed(jobs: Jobs, items: Iterator[Item]) -> Iterator[Item]:
@@ -175,16 +209,10 @@ def _allowed(jobs: Jobs, items: Iterator[Item]) -> Iterator[Item]:
         yield item
 
 
-async def _clips(
-    request: Request, query: JobQuery, key: str | None, job_id: str, _: bytes, options: dict[bytes, bytes]
-) -> Job:
-    if not options.get(b"boundary"):
-        raise MalformedUpload("multipart/form-data without a boundary; let your HTTP library set Content-Type")
-    jobs: Jobs = request.app.state.jobs
-    serving: Serving = request.app.state.serving
-    settings = serving.settings
-    clips = _Clips(jobs, job_id, settings.max_upload_bytes)
-    form = Form(options[b"boundary"], clips.take, _MAX_CLIPS, _MAX_CLIPS * _CLIP_HEADER_BYTES)
+async def _clips(new_job: _Request) -> Job:
+    request, settings = new_job.http, new_job.serving.settings
+    clips = Clips(new_job.jobs, new_job.id, settings.max_upload_bytes, new_job.asked, new_job.check)
+    form = Form(boundary_of(request), clips.take, _FORM_BYTES)
     body = Body(request.scope, request.receive)
     try:
         async for piece in body.pieces(settings.upload_idle_seconds, settings.upload_seconds):
@@ -192,71 +220,5 @@ async def _clips(
         form.finish()
     finally:
         clips.close()
-
-    def stored() -> Job:
-        new = _new(request, query, key, clips.digest())
-        return jobs.store.get(jobs.store.create(job_id, new, iter(clips.items), uploads=True))
-
-    return await asyncio.to_thread(stored)
-
-
-class _Clips:
-    """The files of a form, each in a file of its own, numbered."""
-
-    def __init__(self, jobs: Jobs, job_id: str, max_bytes: int) -> None:
-        self.items: list[Item] = []
-        self._jobs = jobs
-        self._folder = jobs.uploads / job_id
-        self._max_bytes = max_bytes
-        self._file: Any = None
-        self._num_bytes = 0
-        self._hash = hashlib.sha256()
-
-    def take(self, name: str, file_name: str | None) -> Write:
-        """As `Form` asks."""
-        if name != FIELD or not file_name:
-            raise BadInput(f"the form has a field {name!r}; send clips as files in fields {FIELD!r}, the rest as query")
-        self.close()
-        self._jobs.check_uploads()
-        with full_disk_told(self._folder, _REMEDY):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = (self._folder / str(len(self.items))).open("wb")
-        self._num_bytes = 0
-        self._hash.update(json.dumps(["clip", file_name]).encode())
-        self.items.append(Item(file_name, f"{UPLOAD}{file_name}"))
-        return self._write
-
-    def digest(self) -> str:
-        """Of all names and bytes."""
-        return self._hash.hexdigest()
-
-    def close(self) -> None:
-        """After the last byte of a clip."""
-        if self._file is not None:
-            with full_disk_told(self._folder, _REMEDY):
-                self._file.close()
-
-    def _write(self, data: memoryview) -> None:
-        self._num_bytes += len(data)
-        if self._num_bytes > self._max_bytes:
-            raise TooLarge(
-                f"{self.items[-1].id} has more than {self._max_bytes} bytes; send a shorter clip, or raise "
-                "max_upload_bytes",
-                value=self._num_bytes, limit=self._max_bytes,
-            )  # fmt: skip
-        with full_disk_told(self._folder, _REMEDY):
-            self._file.write(data)
-        self._hash.update(data)
-
-
-def _new(request: Request, query: JobQuery, key: str | None, body_sha256: str) -> NewJob:
-    serving: Serving = request.app.state.serving
-    jobs: Jobs = request.app.state.jobs
-    model: LoadedModel = serving.model(query.model)
-    options = query.options()
-    spec_with(model.document.spec, options)
-    if query.webhook_url is not None:
-        jobs.check_webhook(query.webhook_url)
-    asked = query.model_dump(exclude={"items"}, mode="json")
-    digest = hashlib.sha256(json.dumps([asked, body_sha256], sort_keys=True).encode()).hexdigest()
-    return NewJob(model.document.name, model.sha256, Options(options, query.strict), digest, key, query.webhook_url)
+    clips.finish()
+    return await asyncio.to_thread(partial(new_job.store, iter(clips.items), clips.digest(), uploads=True))

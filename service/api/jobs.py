@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from starlette.background import BackgroundTask
 from starlette.types import Receive, Scope, Send
 
-from service.api.job_request import JOB_BODY, JobQuery, received_job
+from service.api.job_request import JOB_BODY, received_job
 from service.api.methods import Router
 from service.api.openapi import headers, problems, reference
 from service.api.upload import Binary
@@ -22,6 +22,7 @@ from service.errors import (
     DiskFull,
     MalformedUpload,
     ModelRefused,
+    NoFile,
     NotReady,
     SpoolFull,
     TooLarge,
@@ -41,7 +42,9 @@ from service.jobs.errors import (
 from service.jobs.items import Row
 from service.jobs.job import Job, State
 from service.jobs.service import Jobs
+from service.parameters import NUMBER, JobParameters
 from service.spool import Spool
+from service.wording import UNIT
 
 if TYPE_CHECKING:
     from service.jobs.store import JobStore  # SQLAlchemy: half a second, for those who keep jobs
@@ -49,6 +52,10 @@ if TYPE_CHECKING:
 router = Router(tags=["jobs"])
 
 _PAGE_ROWS = 1000
+_LAST_ITEM = 2**31 - 1  # as the column is
+_AFTER = "Number of an item, from 0 in the manifest's order: rows after that one; -1: from the first."
+_LIMIT = "Most rows of a page; without it all."
+_Rows = Annotated[int, Field(ge=1, le=100_000), NUMBER]
 NDJSON, CSV, PARQUET = "application/x-ndjson", "text/csv", "application/vnd.apache.parquet"
 # Of one job, whose path has its id.
 _LINKS = {
@@ -138,6 +145,7 @@ IdempotencyKey = Annotated[
         BadParameter,
         JobError,
         BadInput,
+        NoFile,
         MalformedUpload,
         UriNotAllowed,
         UnknownModel,
@@ -156,7 +164,9 @@ IdempotencyKey = Annotated[
     openapi_extra={"requestBody": JOB_BODY},
     summary="Submit a job",
 )
-async def create_job(request: Request, query: Annotated[JobQuery, Query()], key: IdempotencyKey = None) -> Response:
+async def create_job(
+    request: Request, query: Annotated[JobParameters, Query()], key: IdempotencyKey = None
+) -> Response:
     """Many clips in one request: a manifest of URIs, or the clips themselves. They are done in the background.
 
     `curl -F video=@a.mp4 -F video=@b.mp4 http://127.0.0.1:3000/v1/jobs`
@@ -167,8 +177,13 @@ async def create_job(request: Request, query: Annotated[JobQuery, Query()], key:
     )
 
 
+MostJobs = Annotated[
+    int, Field(ge=1, le=1000), NUMBER, Query(description="Most jobs of the answer.", json_schema_extra={UNIT: "jobs"})
+]
+
+
 @router.get("/v1/jobs", summary="List jobs", responses=problems(BadParameter, JobsUnavailable))
-def list_jobs(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> JobList:
+def list_jobs(request: Request, limit: MostJobs = 100) -> JobList:
     """The newest first."""
     return JobList(jobs=[JobStatus.of(job) for job in _store(request).newest(limit)])
 
@@ -217,8 +232,8 @@ def get_job_results(
     request: Request,
     job_id: str,
     kind: Annotated[Literal["jsonl", "csv", "parquet"], Query(alias="format")] = "jsonl",
-    after: Annotated[int, Query(ge=-1, description="Number of the item before the first.")] = -1,
-    limit: Annotated[int | None, Query(ge=1, le=100_000, description="Of a page; without it all.")] = None,
+    after: Annotated[int, Field(ge=-1, le=_LAST_ITEM), NUMBER, Query(description=_AFTER)] = -1,
+    limit: Annotated[_Rows | None, Query(description=_LIMIT, json_schema_extra={UNIT: "rows"})] = None,
 ) -> Response:
     """Rows in the manifest's order, those that are there: JSON lines, CSV with a header, or a Parquet file.
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 from fastapi import Header, Query, Request, Response
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from service.answers import spec_with
+from service.api.asked import Asked, models_asked
 from service.api.examples import example
 from service.api.methods import Router
 from service.api.openapi import headers, problems
 from service.api.problems import request_id_of
-from service.api.query import AnswerQuery
-from service.api.upload import REQUEST_BODY, UPLOAD_ERRORS, received
+from service.api.upload import UPLOAD_ERRORS, ClipForm, received, request_body
 from service.engine.shared import LoadedModel
 from service.errors import (
     BadParameter,
@@ -30,12 +30,14 @@ from service.errors import (
     UnknownModel,
 )
 from service.metrics import STAGE_SECONDS
+from service.parameters import NUMBER, PredictParameters
 from service.pipeline import ClipRequest
 from service.results import Prediction, Predictions, Timing
 from service.serving import Serving
 from service.settings import Settings
 from service.spool import Spool
 from service.video.errors import VideoError
+from service.wording import UNIT
 
 router = Router(tags=["predict"])
 
@@ -45,29 +47,11 @@ _OWN_STAGES = frozenset({"head", "post"})
 _WHOLE = frozenset({"upload", "total"})
 
 
-class PredictQuery(AnswerQuery):
-    """Query of a prediction."""
-
-    model: str | None = Field(
-        default=None,
-        description="Model name; without it the default one. Several, `a,b`, are answered as `results`, one each.",
-    )
-    start_seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False, description="Skip what is before.")
-    end_seconds: float | None = Field(default=None, gt=0.0, allow_inf_nan=False, description="Skip what is after.")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> PredictQuery:
-        if self.end_seconds is not None and self.end_seconds <= self.start_seconds:
-            raise ValueError(f"end_seconds {self.end_seconds:g} must be after start_seconds {self.start_seconds:g}")
-        return self
-
-
 RequestTimeout = Annotated[
-    float | None,
+    Annotated[float, Field(gt=0, allow_inf_nan=False), NUMBER] | None,
     Header(
         alias="X-Request-Timeout",
-        gt=0,
-        allow_inf_nan=False,
+        json_schema_extra={UNIT: "seconds"},
         description="Seconds from the upload's end to the answer; without it the service's `request_timeout_seconds`. "
         "What would be late is refused before it costs anything (429, 413, 504).",
         openapi_examples={
@@ -76,6 +60,10 @@ RequestTimeout = Annotated[
         },
     ),
 ]
+
+
+class PredictForm(PredictParameters, ClipForm):
+    """A form with one clip (RFC 7578), and what is asked for."""
 
 
 @router.post("/predict", include_in_schema=False)  # the path of BentoML's own client
@@ -97,11 +85,11 @@ RequestTimeout = Annotated[
         DecoderLost,
     )
     | {200: {"content": {"application/json": example("predict")}, **headers("Server-Timing")}},
-    openapi_extra={"requestBody": REQUEST_BODY},
+    openapi_extra={"requestBody": request_body(PredictForm)},
     summary="Classify a clip",
 )
 async def predict(
-    request: Request, query: Annotated[PredictQuery, Query()], request_timeout: RequestTimeout = None
+    request: Request, query: Annotated[PredictParameters, Query()], request_timeout: RequestTimeout = None
 ) -> Response:
     """Upload one clip and get its labels, its segments, a receipt of the frames that were seen, and the time it took.
 
@@ -110,22 +98,24 @@ async def predict(
     serving: Serving = request.app.state.serving
     spool: Spool = request.app.state.spool
     timeout_seconds = _allowed(request_timeout, serving.settings)
-    models = serving.models_of(query.model)
-    options = query.options()
-    for model in models:
-        spec_with(model.document.spec, options)  # a window that no model takes is refused before the upload
+    asked = Asked(request, query)
+    check = partial(models_asked, asked, serving, serving.models_of)
+    check()  # what no model takes is refused before the upload
     async with received(
         request,
         spool,
         serving.settings,
+        asked,
+        check,
         admit=lambda: serving.check_headers(timeout_seconds),
         backlog_seconds=serving.shared.admission.retry_after_seconds,
     ) as upload:
         submitted = time.perf_counter()
+        models, query = check(), asked.parameters()
         clip = ClipRequest(
             path=upload.path,
             sha256=upload.sha256,
-            options=options,
+            options=query.options(),
             start_seconds=query.start_seconds,
             end_seconds=math.inf if query.end_seconds is None else query.end_seconds,
             strict=query.strict,
@@ -152,7 +142,7 @@ def _allowed(asked_seconds: float | None, settings: Settings) -> float:
     limit = settings.max_request_timeout_seconds
     if asked_seconds > limit:
         raise BadParameter(
-            f"X-Request-Timeout: {asked_seconds:g} s is more than {limit:g} s; ask for less, or raise "
+            f"X-Request-Timeout is {asked_seconds:g} s, the limit is {limit:g} s; ask for less, or raise "
             "max_request_timeout_seconds",
             value=asked_seconds,
             limit=limit,

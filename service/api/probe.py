@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from service.api.asked import Asked, models_asked
 from service.api.examples import example
 from service.api.methods import Router
 from service.api.openapi import problems
 from service.api.problems import request_id_of
-from service.api.upload import REQUEST_BODY, UPLOAD_ERRORS, received
+from service.api.upload import UPLOAD_ERRORS, ClipForm, received, request_body
 from service.errors import BadParameter, DecoderLost, ModelRefused, NotReady, UnknownModel
+from service.parameters import ProbeParameters
 from service.probing import Probe
 from service.serving import Serving
 from service.spool import Spool
@@ -21,20 +24,15 @@ from service.video.errors import DecodeMemory, DecoderCrashed, DecodeTimeout, No
 router = Router(tags=["probe"])
 
 
-class ProbeQuery(BaseModel):
-    """Query of a probe; an unknown name is refused, as it is a typing error more often than not."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str | None = Field(default=None, description="Model of the cost; without it the default one.")
-    full: bool = Field(default=False, description="Decode every frame: counts, rate, keyframes and damage.")
-
-
 class _Identity(BaseModel):
     """Which request, which bytes."""
 
     request_id: str
     sha256: str = Field(description="SHA-256 of the file.")
+
+
+class ProbeForm(ProbeParameters, ClipForm):
+    """A form with one clip (RFC 7578), and what is asked for."""
 
 
 class ProbeAnswer(Probe, _Identity):
@@ -57,10 +55,10 @@ class ProbeAnswer(Probe, _Identity):
         DecoderLost,
     )
     | {200: {"content": {"application/json": example("probe")}}},
-    openapi_extra={"requestBody": REQUEST_BODY},
+    openapi_extra={"requestBody": request_body(ProbeForm)},
     summary="Say what a clip really is",
 )
-async def probe(request: Request, query: Annotated[ProbeQuery, Query()]) -> ProbeAnswer:
+async def probe(request: Request, query: Annotated[ProbeParameters, Query()]) -> ProbeAnswer:
     """Upload one clip and get what it really is, what a prediction would cost, what is wrong and what mends it.
 
     A file that a prediction would refuse is answered too, as long as its headers name a video or its container:
@@ -70,9 +68,12 @@ async def probe(request: Request, query: Annotated[ProbeQuery, Query()]) -> Prob
     """
     serving: Serving = request.app.state.serving
     spool: Spool = request.app.state.spool
-    model = serving.model(query.model)
-    async with received(request, spool, serving.settings) as upload:
+    asked = Asked(request, query)
+    check = partial(models_asked, asked, serving, lambda name: [serving.model(name)])
+    check()
+    async with received(request, spool, serving.settings, asked, check) as upload:
+        [model], full = check(), asked.parameters().full
         found = await upload.run(
-            serving.pool, lambda: serving.probe(upload.path, model, full=query.full, cancelled=upload.cancelled)
+            serving.pool, lambda: serving.probe(upload.path, model, full=full, cancelled=upload.cancelled)
         )
         return ProbeAnswer(request_id=request_id_of(request), sha256=upload.sha256, **dict(found))

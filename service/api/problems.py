@@ -12,11 +12,11 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from service.api.declared import refused
 from service.api.error_page import type_of
 from service.api.methods import allowed_methods
 from service.api.refusal import Refusal
 from service.errors import (
-    BadParameter,
     Busy,
     DeadlineExceeded,
     MethodNotAllowed,
@@ -81,12 +81,7 @@ async def _ours(request: Request, error: Exception) -> Response:
 
 async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    first = error.errors()[0]
-    name = str(first["loc"][-1])
-    return answer(
-        BadParameter(f"{name}: {first['msg']} (got {first.get('input')!r})", value=first.get("input")),
-        request_id_of(request),
-    )
+    return answer(refused(request, error), request_id_of(request))
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, Field, TypeAdapter, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
+from service.api.asked import Asked, P
 from service.api.body import Body, receive_video
 from service.api.in_flight import InFlight
 from service.api.openapi import reference
@@ -39,22 +40,33 @@ UPLOAD_ERRORS = (
 Binary = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
 
 
+def never_null(schema: dict[str, Any]) -> None:
+    """Of a form: a field is there or not."""
+    for name, said in schema["properties"].items():
+        if either := said.pop("anyOf", None):
+            schema["properties"][name] = next(each for each in either if each["type"] != "null") | said
+
+
 class ClipForm(BaseModel):
-    """A form with one clip (RFC 7578)."""
+    """A form with one clip (RFC 7578), before the parameters that are its other fields."""
+
+    model_config = ConfigDict(json_schema_extra=never_null)
 
     video: Binary = Field(description="The file.")
 
 
-# Media ranges are no media types to generators of clients: `video/*` stands in words.
-REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "description": "The clip: as the file field `video` of a form, or as the raw body, whose type may also be any "
-    "`video/*`.",
-    "content": {
-        "multipart/form-data": {"schema": reference(ClipForm, "validation")},
-        "application/octet-stream": {"schema": TypeAdapter(Binary).json_schema()},
-    },
-}
+def request_body(form: type[ClipForm]) -> dict[str, Any]:
+    """Media ranges are no media types to generators of clients: `video/*` stands in words."""
+    return {
+        "required": True,
+        "description": "The clip: as the file field `video` of a form, or as the raw body, whose type may also be any "
+        "`video/*`. A form may have the query's parameters as fields, each in one of both places.",
+        "content": {
+            "multipart/form-data": {"schema": reference(form, "validation")},
+            "application/octet-stream": {"schema": TypeAdapter(Binary).json_schema()},
+        },
+    }
+
 
 _T = TypeVar("_T")
 _in_flight = InFlight()
@@ -90,21 +102,24 @@ async def received(
     request: Request,
     spool: Spool,
     settings: Settings,
+    asked: Asked[P],
+    check: Callable[[], object],
     admit: Callable[[], None] = lambda: None,
     backlog_seconds: Callable[[], int] = lambda: 0,
 ) -> AsyncIterator[Upload]:
     """Take a slot, ask `admit`, then take the request's video: all that can refuse it does so before its body is read.
 
+    asked: takes the fields of a form; check: asked again when the form's file begins, and when the body has ended.
     backlog_seconds: to wait by the work that is accepted, for those who find no slot.
 
-    Raises Overloaded, what `admit` raises, and the errors of `receive_video`.
+    Raises Overloaded, what `admit` and `check` raise, and the errors of `receive_video`.
     """
     with _in_flight.entered(settings.max_requests_in_flight, backlog_seconds):
         admit()
         async with spooled(spool) as file:
             started = time.perf_counter()
             try:
-                body = await receive_video(request, file, settings)
+                body = await receive_video(request, file, settings, asked, check)
             except SpoolFull as error:
                 error.retry_after_seconds = _in_flight.retry_after_seconds()
                 raise

@@ -16,9 +16,11 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from service.errors import Cancelled, ReelserveError
+from service.flags import flags_of
 from service.jobs.errors import BadInput
 from service.jobs.items import Row
 from service.names import written
+from service.parameters import AnswerParameters
 from service.terminal import complain, err, read_settings, say
 
 _LINE_SECONDS = 10.0
@@ -34,18 +36,15 @@ class EngineName(StrEnum):
     RAY = "ray"
 
 
+@flags_of(AnswerParameters)
 def batch(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Files, folders, patterns, manifests, URLs.")],
     out: Annotated[Path, typer.Option(help="results.jsonl, .csv, or .parquet (a folder of parts).")],
-    model: Annotated[str | None, typer.Option(help="Model name; without it the default one.")] = None,
+    asked: AnswerParameters,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in --out.")] = False,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Only items of shard I of N, from 0.")] = "0/1",
     allow: Annotated[list[str] | None, typer.Option(metavar="PREFIX", help="URLs that may be read.")] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
-    window: Annotated[int | None, typer.Option(min=1, help="Sampled frames of a window.")] = None,
-    stride: Annotated[int | None, typer.Option(min=1, help="Sampled frames between windows.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="A damaged video is an error, not a warning.")] = False,
     engine: Annotated[EngineName, typer.Option(help="This process, or Ray Data.")] = EngineName.LOCAL,
     address: Annotated[str | None, typer.Option(help="Ray: a cluster's, as auto; without it one is started.")] = None,
 ) -> None:
@@ -53,7 +52,6 @@ def batch(
 
     After an interruption of any kind, --resume does what is not recorded yet.
     """
-    from service.answers import AnswerOptions
     from service.jobs.allowed import prefixes_of
     from service.jobs.engines import LocalEngine, RayEngine
     from service.jobs.inputs import Inputs
@@ -66,9 +64,9 @@ def batch(
     settings = read_settings()
     spool = Spool(settings.spool_dir, settings.spool_quota_bytes, settings.max_upload_bytes)
     allowed = None if allow is None else prefixes_of(",".join(allow))
-    options = Options(AnswerOptions(top_k=top_k, window_frames=window, stride_frames=stride), strict)
     remote = Remote(allowed, spool)
     try:
+        options = Options(asked.options(), asked.strict)
         own, found = Shard.parsed(shard), Inputs(inputs, remote)
         kind_of(out)
         if address is not None and engine is not EngineName.RAY:
@@ -76,9 +74,9 @@ def batch(
         with (
             _stopped_by_signals() as stop,
             listed_ids(found, own) as listed,
-            LocalEngine(settings, model, options, remote)
+            LocalEngine(settings, asked.model, options, remote)
             if engine is EngineName.LOCAL
-            else RayEngine(settings, model, options, allowed, address) as worker,
+            else RayEngine(settings, asked.model, options, allowed, address) as worker,
             open_sink(out, resume=resume, overwrite=overwrite, shard=(own.index, own.count)) as sink,
             recorded_ids(sink, listed, worker.model_sha256) as recorded,
             _progress(len(listed), len(recorded), recorded.num_at("error")) as progress,

@@ -367,23 +367,26 @@ class ClipReader:
         if self._clock.num_frames == 0 or (self._decoded == 0 and self._dropped):
             raise no_frame(self.header.codec)
         end_seconds = self._end_seconds() if self._at_end else math.inf
-        check_enough(self.grid.num_ticks, self.spec, self.grid.start_seconds, end_seconds)
+        check_enough(self.grid.num_ticks, self.spec, (self.grid.start_seconds, self.grid.end_seconds), end_seconds)
 
 
-def check_enough(num_ticks: int, spec: ClipSpec, start_seconds: float = 0.0, end_seconds: float = math.inf) -> None:
-    """Raises TooShort when a clip has fewer ticks than the model needs. Times: start asked for, end of the video."""
+def check_enough(num_ticks: int, spec: ClipSpec, span: tuple[float, float], stream_end_seconds: float) -> None:
+    """Raises TooShort when a clip has fewer ticks than the model needs. span: the start and the end asked for."""
     if num_ticks >= spec.min_frames:
         return
-    if start_seconds >= end_seconds:
+    start, end = span
+    if num_ticks == 0 and end > start >= stream_end_seconds:
         raise TooShort(
-            f"start_seconds is {start_seconds:g} and the video ends at {end_seconds:.3f} s; start before that",
-            value=start_seconds,
-            limit=round(end_seconds, 3),
+            f"start_seconds is {start:g}, and the video ends at {stream_end_seconds:.2f} s; give an earlier start",
+            value=start,
+            limit=round(stream_end_seconds, 6),
         )
-    longer = "begin earlier, or send a longer clip" if start_seconds else "send a longer clip"
+    remedies = ["an earlier start_seconds"] * (start > 0) + ["a later end_seconds"] * (end < stream_end_seconds)
+    part = f" from {start:g} s to {min(end, stream_end_seconds):g} s" if remedies else ""
+    remedy = f"give {' or '.join(remedies)}" if remedies else "send a longer clip"
     raise TooShort(
-        f"the clip gives {num_ticks} frames at {spec.sample_fps:g} per second, the model needs {spec.min_frames}; "
-        f"{longer}",
+        f"the clip{part} gives {num_ticks} frames at {spec.sample_fps:g} per second, the model needs "
+        f"{spec.min_frames}; {remedy}",
         value=num_ticks,
         limit=spec.min_frames,
     )

@@ -174,10 +174,10 @@ def test_a_request_s_window_and_stride(
 
 REFUSED = [
     (SPEC, None, 4, "stride is 4, and the model sees a clip whole.* give a window too"),
-    (WINDOWED, None, 17, "stride 17 is more than the window's 16 frames.* give a stride of at most 16"),
-    (WINDOWED, 8, 9, "stride 9 is more than the window's 8 frames.* give a stride of at most 8"),
-    (WINDOWED, 1025, None, "window is 1025 frames, the limit is 1024; give a shorter one"),
-    (WINDOWED, 256, 3, "a frame is read by 86 windows, the limit is 64; give a stride of at least 4"),
+    (WINDOWED, None, 17, "stride 17 is more than the window's 16 ticks.* give a stride of at most 16"),
+    (WINDOWED, 8, 9, "stride 9 is more than the window's 8 ticks.* give a stride of at most 8"),
+    (WINDOWED, 1025, None, "window is 1025 ticks, the limit is 1024; give a shorter one"),
+    (WINDOWED, 256, 3, "a tick is read by 86 windows, the limit is 64; give a stride of at least 4"),
 ]
 
 
@@ -223,7 +223,7 @@ def test_options_out_of_range_are_refused(options: dict[str, float], words: str)
 def test_another_window_than_the_model_s_is_told(spec: ClipSpec, own: str) -> None:
     model = document("clip", 3, spec)
     assert answered(of_labels("ab"), AnswerOptions(window_frames=32), model).warnings == [
-        f"windows of 32 frames, where the model was trained on {own}: how right it is on these is not known"
+        f"windows of 32 ticks, where the model was trained on {own}: how right it is on these is not known"
     ]
     for options in (AnswerOptions(), AnswerOptions(window_frames=spec.window_frames), AnswerOptions(stride_frames=2)):
         assert answered(of_labels("ab"), options, model).warnings == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner, Result
 from service.bundle import ModelDocument
 from service.cli import app
 from service.names import path_of
+from service.parameters import AnswerParameters, ClipParameters, PredictParameters, ProbeParameters
 from service.settings import Settings
 from tests.bundles import sealed
 from tests.conftest import MODEL
@@ -135,7 +137,7 @@ def test_serve_help_lists_every_setting(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--port", "99999"], "less than or equal to 65535 (got '99999')"),
+        (["--port", "99999"], "setting port is '99999'; give a whole number from 1 to 65535"),
         (["--no-such-flag", "1"], "no-such-flag"),
     ],
 )
@@ -198,3 +200,86 @@ def test_names_are_data(odd: Path, command: str) -> None:
     assert [os.fsencode(path_of(line["file"])) for line in lines] == files[1:]
     assert [line.get("code") for line in lines] == [None] * len(ODD) + ["no_file"]
     assert said.stdout.decode().encode("utf-8", "strict")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "--top-k", "0"], "--top-k is '0'; give a whole number of labels from 1 to 1000"),
+        (["predict", "--top-k", "true"], "--top-k is 'true'; give a whole number of labels from 1 to 1000"),
+        (["predict", "--top-k", "1", "--top-k", "2"], "--top-k is given twice; give it once"),
+        (["predict", "--start-seconds", "nan"], "--start-seconds is 'nan'; give a number of seconds from 0"),
+        (["predict", "--end-seconds", "-1"], "--end-seconds is '-1'; give a number of seconds above 0"),
+        (
+            ["predict", "--start-seconds", "2", "--end-seconds", "1"],
+            "end_seconds is 1, start_seconds is 2, and the end",
+        ),
+        (["predict", "--window", "8", "--stride", "9"], "stride 9 is more than the window's 8 ticks"),
+        (["predict", "--smoothing", "2"], "smoothing is 2, and an even mean has no centre; give 3"),
+        (["probe", "--model", ""], "--model is empty; give a line of text"),
+        (["batch", "--out", "out.jsonl", "--top-k", "x"], "--top-k is 'x'; give a whole number of labels"),
+        (["batch", "--out", "out.jsonl", "--min-score", "high"], "--min-score is 'high'; give a number"),
+    ],
+)
+def test_flags_are_refused_in_the_words_of_the_api(clip: Drawn, arguments: list[str], words: str) -> None:
+    result = run(arguments[0], clip.path, *arguments[1:])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("bad_parameter: ")
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize("command", ["predict", "batch"])
+def test_a_flag_that_is_unknown(clip: Drawn, command: str) -> None:
+    result = run(command, clip.path, "--topk", "1")
+    assert result.exit_code == 2
+    assert "--top-k" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "parameters"),
+    [("predict", PredictParameters), ("batch", AnswerParameters), ("probe", ProbeParameters)],
+)
+def test_each_parameter_is_a_flag_with_its_meaning(command: str, parameters: type[ClipParameters]) -> None:
+    text = re.sub(r"[│╭╮╰╯─\s]+", " ", run(command, "--help").stdout)
+    for name, field in parameters.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert str(field.description) in text
+
+
+def test_predict_takes_a_part_of_a_clip(long_clip: Drawn) -> None:
+    result = run("predict", long_clip.path, "--json", "--start-seconds", "2", "--end-seconds", "3", "--min-score", "0")
+    answer = json.loads(result.stdout)
+    assert answer["segments"][0]["start_seconds"] == 2.0
+    assert answer["segments"][-1]["end_seconds"] <= 3.25
+    past = run("predict", long_clip.path, "--json", "--start-seconds", "20")
+    assert past.exit_code == 1
+    assert json.loads(past.stdout)["detail"].startswith("start_seconds is 20, and the video ends at 10.5")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--max-uplod-bytes", "3"], "no parameter --max-uplod-bytes; did you mean --max-upload-bytes"),
+        (["--port", "1", "--port=2"], "--port is given twice; give it once"),
+        (["--port"], "expected one argument"),
+        (["--max-upload-bytes", "-3"], "setting max_upload_bytes is '-3'; give a whole number of bytes, 1 or more"),
+        (["--require-gpu", "maybe"], "setting require_gpu is 'maybe'; give true or false"),
+        (["--log-level", "x"], "setting log_level is 'x'; give DEBUG or INFO or WARNING or ERROR"),
+        (["--request-timeout-seconds", "1e9"], "request_timeout_seconds 1e+09 is more than max_request_timeout_second"),
+    ],
+)
+def test_serve_refuses_a_setting_in_a_line(arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.execve")  # by which this process would become a server
+    result = run("serve", *arguments)
+    assert result.exit_code == 2
+    [line] = result.stderr.splitlines()
+    assert words in line
+
+
+def test_settings_of_a_file_are_refused_in_lines_that_hold_no_secret(clip: Drawn, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('max_uplod_bytes = 3\njobs_url = ["hunter2"]\n')
+    result = run("probe", clip.path, config=tmp_path / "c.toml")
+    assert result.exit_code == 2
+    assert "the file has no parameter max_uplod_bytes; did you mean max_upload_bytes" in result.stderr
+    assert "setting jobs_url is " in result.stderr
+    assert "hunter2" not in result.stderr

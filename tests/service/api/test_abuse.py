@@ -24,6 +24,7 @@ from tests.drawn import Drawn, draw
 from tests.server import Server, problem, serve, wait_until
 
 MP4 = {"Content-Type": "video/mp4"}
+FIELD = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +50,22 @@ def test_a_frame_that_claims_to_stand_for_weeks(
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"".join(b'--b\r\nContent-Disposition: form-data; name="x%d"\r\n\r\n\r\n' % i for i in range(40)), "32 parts"),
-        (b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n' + bytes(100_000) + b"\r\n--b--\r\n", "65536 bytes"),
+        (b"".join(FIELD % (b"x%d" % i) for i in range(40)), "no parameter x0"),
+        (FIELD % b"top_k" + b"1\r\n" + FIELD % b"model" + b"x" * 100_000 + b"\r\n--b--\r\n", "more than 8192 bytes"),
     ],
     ids=["parts", "another-field"],
 )
 def test_a_form_of_other_things(client: httpx.Client, body: bytes, words: str) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     answer = client.post("/v1/predict", content=iter([body]), headers=headers)
-    assert words in problem(answer, 400, "malformed_upload")["detail"]
+    assert words in problem(answer, 400, "bad_parameter")["detail"]
+
+
+def test_an_epilogue_is_bounded(client: httpx.Client) -> None:
+    form = b'--b\r\nContent-Disposition: form-data; name="video"; filename="c"\r\n\r\nx\r\n--b--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    answer = client.post("/v1/predict", content=iter([form, bytes(2_000_000)]), headers=headers)
+    assert "65536 bytes" in problem(answer, 400, "malformed_upload")["detail"]
 
 
 def test_an_epilogue_is_allowed(client: httpx.Client, clip: Drawn) -> None:

@@ -15,7 +15,6 @@ import httpx
 import numpy as np
 import pytest
 
-from service.bundle import ModelDocument
 from tests.conftest import MAX_REQUESTS_IN_FLIGHT, MAX_UPLOAD_BYTES, MODEL, SPOOL_QUOTA_BYTES
 from tests.drawn import Drawn, draw
 from tests.server import DEADLINE_SECONDS, MIB, Listener, Server, problem, wait_until
@@ -61,12 +60,13 @@ def malformed(content: bytes, content_type: str = "multipart/form-data; boundary
 _PART = b'--b\r\nContent-Disposition: form-data; name="video"; filename="c.mp4"\r\n\r\n'
 _LONG = b"X-Long: " + b"x" * 20_000 + b"\r\n"
 _MANY = b"".join(b"X-%d: " % i + b"x" * 4_000 + b"\r\n" for i in range(6))
+_NAMES = (b"top_k", b"window", b"stride")
 # Three such parts: the parser itself allows eight headers a part.
-_OTHER = _PART[:-2].replace(b'"video"', b'"x"') + _MANY + b"\r\n\r\n"
+_OTHERS = b"".join(_PART[:-2].replace(b'"video"; filename="c.mp4"', name) + _MANY + b"\r\n1\r\n" for name in _NAMES)
 
 REFUSED = [
     Refused("no-body", 400, "no_file", ("no body", "curl -F video=@")),
-    Refused("no-field", 400, "no_file", ("'video'", "the form has clip", "curl -F"), form("clip", ("c.mp4", TEXT))),
+    Refused("no-field", 400, "no_file", ("'video'", "in the field 'clip'", "curl -F"), form("clip", ("c.mp4", TEXT))),
     Refused("no-part", 400, "no_file", ("'video'",), malformed(b"--b--\r\n")),
     Refused("text-field", 400, "no_file", ("'video' holds text",), form("video", (None, b"hello"))),
     Refused("empty-form", 400, "empty_file", ("0 bytes",), form("video", ("c.mp4", b""))),
@@ -76,13 +76,13 @@ REFUSED = [
     Refused("unknown-model", 404, "unknown_model", ("'no-such'", MODEL), query(model="no-such")),
     Refused("top_k-0", 400, "bad_parameter", ("top_k", "1", "'0'"), query(top_k="0")),
     Refused("top_k-1001", 400, "bad_parameter", ("top_k", "1000", "'1001'"), query(top_k="1001")),
-    Refused("top_k-x", 400, "bad_parameter", ("top_k", "integer", "'x'"), query(top_k="x")),
-    Refused("unknown-name", 400, "bad_parameter", ("topk", "'3'"), query(topk="3")),
+    Refused("top_k-x", 400, "bad_parameter", ("top_k is 'x'", "whole number of labels"), query(top_k="x")),
+    Refused("unknown-name", 400, "bad_parameter", ("no parameter topk", "did you mean top_k?"), query(topk="3")),
     Refused("start-negative", 400, "bad_parameter", ("start_seconds", "'-1'"), query(start_seconds="-1")),
-    Refused("start-nan", 400, "bad_parameter", ("start_seconds", "finite", "'nan'"), query(start_seconds="nan")),
-    Refused("end-infinite", 400, "bad_parameter", ("end_seconds", "finite", "'inf'"), query(end_seconds="inf")),
+    Refused("start-nan", 400, "bad_parameter", ("start_seconds is 'nan'", "number"), query(start_seconds="nan")),
+    Refused("end-infinite", 400, "bad_parameter", ("end_seconds is 'inf'", "number"), query(end_seconds="inf")),
     Refused(
-        "end-before-start", 400, "bad_parameter", ("end_seconds 1", "after", "start_seconds 2"),
+        "end-before-start", 400, "bad_parameter", ("end_seconds is 1", "after", "start_seconds is 2"),
         query(start_seconds="2", end_seconds="1"),
     ),
     Refused("json", 415, "unsupported_media_type", ("'application/json'", "multipart"), {"json": {"video": "x"}}),
@@ -93,7 +93,7 @@ REFUSED = [
     Refused("no-form", 400, "malformed_upload", ("RFC 7578",), malformed(TEXT)),
     Refused("empty-form-body", 400, "malformed_upload", ("cut off",), malformed(b"")),
     Refused("long-header", 400, "malformed_upload", ("header size",), malformed(_PART[:-2] + _LONG + b"\r\n")),
-    Refused("many-headers", 400, "malformed_upload", ("65536",), malformed(3 * _OTHER)),
+    Refused("many-headers", 400, "malformed_upload", ("65536",), malformed(_OTHERS)),
     Refused(
         "two-files", 400, "malformed_upload", ("more than one",),
         {"files": [("video", ("a.mp4", TEXT)), ("video", ("b.mp4", TEXT))]},
@@ -138,11 +138,19 @@ def test_a_header_without_frames(client: httpx.Client, clip: Drawn) -> None:
     assert "h264" in body["detail"]
 
 
-def test_a_cut_after_the_end_of_the_clip(client: httpx.Client, clip: Drawn, document: ModelDocument) -> None:
+def test_a_cut_after_the_end_of_the_clip(client: httpx.Client, clip: Drawn) -> None:
     with clip.path.open("rb") as file:
         response = client.post(PATH, params={"start_seconds": "100"}, files={"video": file})
     body = problem(response, 422, "too_short")
-    assert (body["value"], body["limit"]) == (0, document.spec.min_frames)
+    assert (body["value"], body["limit"]) == (100.0, 2.0)
+    assert body["detail"] == "start_seconds is 100, and the video ends at 2.00 s; give an earlier start"
+
+
+def test_a_cut_that_leaves_too_little(client: httpx.Client, clip: Drawn) -> None:
+    blob = clip.path.read_bytes()
+    found = client.post(PATH, params={"start_seconds": "0.99", "end_seconds": "0.995"}, files={"video": blob})
+    assert "from 0.99 s to 0.995 s gives 0 frames" in (detail := problem(found, 422, "too_short")["detail"])
+    assert "give an earlier start_seconds or a later end_seconds" in detail
 
 
 @pytest.mark.parametrize("num_bytes", [MAX_UPLOAD_BYTES + 1, 5_000_000])

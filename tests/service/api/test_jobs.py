@@ -222,8 +222,8 @@ ITEM = {"uri": "s3://bucket/1.mp4"}
         ({"items": [{"uri": "/etc/passwd"}]}, 403, "uri_not_allowed", ["/etc/passwd"]),
         ({"items": [{"uri": "file:///etc/passwd"}]}, 403, "uri_not_allowed", ["/etc/passwd"]),
         ({"items": []}, 400, "bad_input", ["no item"]),
-        ({"items": [{"url": "x"}]}, 400, "bad_input", ["items.0."]),
-        ({"items": [ITEM], "topk": 3}, 400, "bad_input", ["topk"]),
+        ({"items": [{"url": "x"}]}, 400, "bad_input", ["items[0] has no parameter url", "did you mean uri?"]),
+        ({"items": [ITEM], "topk": 3}, 400, "bad_parameter", ["topk", "did you mean top_k?"]),
         ({"items": [ITEM], "model": "absent"}, 404, "unknown_model", ["absent"]),
         ({"items": [ITEM], "window": 100_000}, 400, "bad_parameter", ["window"]),
         ({"items": [ITEM], "webhook_url": "https://host/"}, 403, "uri_not_allowed", ["job_webhook_prefixes"]),
@@ -238,6 +238,8 @@ def test_more_that_is_refused(http: httpx.Client, jobs_server: Server, clips: Pa
     before = http.get("/v1/jobs").json()["jobs"]
     many = [{"id": str(n), "uri": (clips / "00.mp4").as_uri()} for n in range(51)]
     assert problem(http.post("/v1/jobs", json={"items": many}), 413, "too_many_items")["limit"] == 50
+    clips_of_one = [("video", ("a.mp4", b"x"))] * 51
+    assert problem(http.post("/v1/jobs", files=clips_of_one), 413, "too_many_items")["limit"] == 50
     twice = [{"id": "a", "uri": item["uri"]} for item in uris(clips, 2)]
     problem(http.post("/v1/jobs", json={"items": twice}), 400, "bad_input")
     late = uris(clips, 1)[0] | {"start_seconds": 3, "end_seconds": 2}
@@ -248,7 +250,7 @@ def test_more_that_is_refused(http: httpx.Client, jobs_server: Server, clips: Pa
     assert "application/x-ndjson" in problem(large, 413, "too_large")["detail"]
     csv = http.post("/v1/jobs", content=b"uri,start\n", headers={"Content-Type": "text/csv"})
     assert "line 1" in problem(csv, 400, "bad_input")["detail"] or csv.status_code == 400
-    problem(http.post("/v1/jobs", files=[("clip", ("a.mp4", b"x"))]), 400, "bad_input")
+    problem(http.post("/v1/jobs", files=[("clip", ("a.mp4", b"x"))]), 400, "no_file")
     problem(http.post("/v1/jobs?top_k=0", json={"items": uris(clips, 1)}), 400, "bad_parameter")
     assert http.get("/v1/jobs").json()["jobs"] == before
     jobs_server.assert_spool_is_empty()

@@ -88,9 +88,10 @@ def test_the_upload(openapi: dict[str, Any]) -> None:
         assert body["required"]
         assert "`video/*`" in body["description"]
         assert list(body["content"]) == ["multipart/form-data", "application/octet-stream"]
-    form = openapi["components"]["schemas"]["ClipForm"]
-    assert form["required"] == ["video"]
-    assert form["properties"]["video"]["format"] == "binary"
+    for name in ("PredictForm", "ProbeForm"):
+        form = openapi["components"]["schemas"][name]
+        assert form["required"] == ["video"]
+        assert form["properties"]["video"]["format"] == "binary"
 
 
 def test_the_parameters_of_a_prediction(openapi: dict[str, Any]) -> None:
@@ -115,6 +116,16 @@ def test_what_a_body_may_say_too_has_its_default_in_words(openapi: dict[str, Any
     assert "Default: 5." in fields["top_k"]["description"]
     [limit] = [each for each in openapi["paths"]["/v1/jobs"]["get"]["parameters"] if each["name"] == "limit"]
     assert limit["schema"]["default"] == 100, "where there is no body, it is where generators look for it"
+
+
+def test_bounds_are_those_of_json_schema(openapi: dict[str, Any]) -> None:
+    """And not those of a validator, which no generator reads."""
+    assert re.findall(r"'(?:ge|gt|le|lt)': ", str(openapi)) == []
+    schemas = openapi["components"]["schemas"]
+    assert schemas["PredictForm"]["properties"]["window"]["minimum"] == 1
+    assert schemas["PredictForm"]["properties"]["end_seconds"]["exclusiveMinimum"] == 0
+    [limit] = [each for each in openapi["paths"]["/v1/jobs"]["get"]["parameters"] if each["name"] == "limit"]
+    assert (limit["schema"]["minimum"], limit["schema"]["maximum"]) == (1, 1000)
 
 
 def test_a_prediction_of_one_model_or_several(openapi: dict[str, Any]) -> None:

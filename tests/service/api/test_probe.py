@@ -81,7 +81,7 @@ def test_what_predict_refuses_is_an_answer(client: httpx.Client, tmp_path: Path)
         (400, "no_file", {"files": {"clip": b"x"}}, {}),
         (415, "unsupported_media_type", {"content": b"{}", "headers": {"Content-Type": "application/json"}}, {}),
         (404, "unknown_model", {"files": {"video": b"x"}}, {"model": "nobody"}),
-        (400, "bad_parameter", {"files": {"video": b"x"}}, {"modle": "typing error"}),
+        (400, "bad_parameter", {"files": {"video": b"x"}, "data": {"model": "a"}}, {"model": MODEL}),
         (413, "too_large", {"content": bytes(MAX_UPLOAD_BYTES + 1), "headers": MP4}, {}),
     ],
 )

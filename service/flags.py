@@ -1,0 +1,81 @@
+"""Flags of commands, made from parameters: the same names, meanings, ranges and complaints as over HTTP."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from service.errors import BadParameter
+from service.terminal import complain
+from service.wording import P, noun, parsed, repeated, unknown
+
+_EXIT_USAGE = 2
+
+
+def flags_of(parameters: type[BaseModel], **defaults: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A flag for each of the parameters, after the command's own; the command gets all as its argument `asked`.
+
+    defaults: where they are others than over HTTP. What is wrong with a flag is one line, and exit code 2.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            given = {name: values.pop(name) for name in parameters.model_fields}
+            try:
+                asked = _asked(parameters, given, defaults)
+            except BadParameter as error:
+                complain(error)
+                raise typer.Exit(_EXIT_USAGE) from error
+            command(**values, asked=asked)
+
+        own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "asked"]
+        both = [*own, *(_flag(name, field, defaults.get(name)) for name, field in parameters.model_fields.items())]
+        vars(run)["__signature__"] = inspect.Signature(both)  # what typer reads
+        run.__annotations__ = {each.name: each.annotation for each in both}
+        return run
+
+    return decorate
+
+
+def spelled(name: str) -> str:
+    """A parameter as a flag."""
+    return f"--{name.replace('_', '-')}"
+
+
+def check_flags(arguments: Sequence[str], known: Sequence[str]) -> None:
+    """Of a command whose flags all take a value. Raises BadParameter for one that is unknown, or comes twice."""
+    names = [text.partition("=")[0] for text in arguments if text.startswith("--")]
+    for name in names:
+        if not any(each.startswith(name) for each in known):
+            raise BadParameter(unknown(name, known, "serve"), value=name)
+        if names.count(name) > 1:
+            raise BadParameter(repeated(name, names.count(name)), value=name)
+
+
+def _asked(parameters: type[P], given: Mapping[str, Any], defaults: Mapping[str, object]) -> P:
+    """Raises BadParameter."""
+    for name, values in given.items():
+        if isinstance(values, list) and len(values) > 1:
+            raise BadParameter(repeated(spelled(name), len(values)), value=values)
+    ones = {name: values[0] if isinstance(values, list) else values for name, values in given.items() if values}
+    return parsed(parameters, {**defaults, **ones}, spelled)
+
+
+def _flag(name: str, field: FieldInfo, default: object) -> inspect.Parameter:
+    """Text, as `parsed` reads it: typer's own types would have words of their own."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    if field.annotation is bool:
+        switch = typer.Option(spelled(name), help=field.description)
+        return inspect.Parameter(name, keyword, default=False, annotation=Annotated[bool, switch])
+    option = typer.Option(
+        spelled(name), help=field.description, metavar=noun(name, field).upper(),
+        show_default=str(default or field.default or "") or False,
+    )  # fmt: skip
+    return inspect.Parameter(name, keyword, default=None, annotation=Annotated[list[str] | None, option])
