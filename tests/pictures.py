@@ -57,7 +57,7 @@ _SEI = {
 @dataclass(frozen=True)
 class Judged:
     """Differences. ffmpeg, accurate: FFmpeg's own to the formulas, with default flags and accurate ones; to_ffmpeg,
-    to_exact: ours to the nearest of FFmpeg's and to the formulas; row: to FFmpeg's in the worst row; mapped: to FFmpeg's
+    to_exact: ours to the nearest of FFmpeg's and to the formulas; row: to FFmpeg's in the worst row; mapped: to its
     mapping into BT.709, of wide gamut and HDR.
 
     refused: our words where we give no picture. survived: whether samples still mean what they were drawn as.
