@@ -7,8 +7,8 @@ filter then converts each frame as it is tagged, and so do the standards' formul
 mean over the frame, the worst frame's, in levels of 255.
 
 FFmpeg's conversion of 4:2:0 and 4:2:2 with default flags truncates: it is darker by a level, and by up to two for more
-than 8 bits into RGB24. OpenCV asks for BGR24 with the same flags, so that is what is compared; `accurate` is FFmpeg's
-with `accurate_rnd+full_chroma_int`.
+than 8 bits into RGB24. OpenCV asks for BGR24 with the same flags; with `accurate_rnd+full_chroma_int` it is right.
+Ours may be either, and of two fields converted apart or as one picture: the nearest is what counts.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ _SEI = {
 
 @dataclass(frozen=True)
 class Judged:
-    """Differences. ffmpeg, accurate: FFmpeg's own to the formulas; to_ffmpeg, to_exact: ours to either; row: ours to
-    FFmpeg's in the worst row; mapped: ours to FFmpeg's mapping into BT.709, of wide gamut and HDR.
+    """Differences. ffmpeg, accurate: FFmpeg's own to the formulas, with default flags and accurate ones; to_ffmpeg,
+    to_exact: ours to the nearest of FFmpeg's and to the formulas; row: to FFmpeg's in the worst row; mapped: to its
+    mapping into BT.709, of wide gamut and HDR.
 
     refused: our words where we give no picture. survived: whether samples still mean what they were drawn as.
     """
@@ -191,25 +192,26 @@ def judge(clip: Clip, folder: Path) -> Judged | None:
     ]:
         return None
     formulas = [shown(exact(frame, coding_of(frame, centred=clip.kind.centred)), first) for frame in frames]
-    ffmpeg = [shown(by_ffmpeg(frame), first) for frame in frames]
+    default, accurate, *by_fields = [
+        [shown(by_ffmpeg(frame, flags, by_fields=apart), first) for frame in frames]
+        for apart in (False, True)[: 1 + clip.fields]
+        for flags in (_DEFAULT, _ACCURATE)
+    ]
     judged = Judged(
         clip,
-        ffmpeg=_mean(ffmpeg, formulas),
-        accurate=_mean([shown(by_ffmpeg(frame, _ACCURATE), first) for frame in frames], formulas),
+        ffmpeg=_mean(default, formulas),
+        accurate=_mean(accurate, formulas),
         survived=_same(coding_of(first, centred=clip.kind.centred), clip.coding, first.format),
     )
-    height, width = ffmpeg[0].shape[:2]
+    height, width = default[0].shape[:2]
     try:
         ours = by_us(path, width, height)
     except ReelserveError as error:
         return replace(judged, refused=f"{error.code}: {error.detail}")
     if len(ours) != FRAMES:
         return replace(judged, refused=f"{len(ours)} of {FRAMES} frames")
-    judged = replace(judged, to_ffmpeg=_mean(ours, ffmpeg), to_exact=_mean(ours, formulas), row=_row(ours, ffmpeg))
-    if clip.fields:  # its scale filter has to be told of them, libswscale's own interface heeds them: both are FFmpeg's
-        fields = [shown(by_ffmpeg(frame, by_fields=True), first) for frame in frames]
-        if _mean(ours, fields) < judged.to_ffmpeg:
-            judged = replace(judged, to_ffmpeg=_mean(ours, fields), row=_row(ours, fields))
+    nearest = min((default, accurate, *by_fields), key=partial(_mean, ours))
+    judged = replace(judged, to_ffmpeg=_mean(ours, nearest), to_exact=_mean(ours, formulas), row=_row(ours, nearest))
     if clip.matrix in WIDE:
         judged = replace(judged, mapped=_mean(ours[:1], [shown(mapped_by_ffmpeg(first), first)]))
     return judged
