@@ -51,6 +51,8 @@ class FfmpegLog:
         """Whether since the last call a conversion failed as the frame was interlaced."""
         self._read()
         interlaced, self._interlaced = self._interlaced, False
+        if interlaced:  # swscale's further words for it are no damage
+            self._error = None
         return interlaced
 
     def _read(self) -> None:

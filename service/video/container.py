@@ -24,7 +24,7 @@ _PIECE_BYTES = 4096
 _BEYOND_THE_HEADERS = 0.5
 # Milliseconds are the rule; a loop in it has no end.
 _SOON_SECONDS = 2.0
-_PICTURE_CODECS = ("JPEG", "PNG")
+_OF_PICTURES = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,11 @@ def identify_soon(file: BinaryIO, stream: int | None = None) -> Container:
     return found[0]
 
 
+def is_of_pictures(codec: str | None) -> bool:
+    """Whether MediaInfo's name (`JPEG`, `V_MJPEG`, `M-GIF`) is of a codec that cover art and thumbnails have."""
+    return any(name in (codec or "").upper() for name in _OF_PICTURES)
+
+
 def _streams(videos: list[Any]) -> tuple[VideoStream, ...]:
     defaults = [track.default != "No" for track in videos]
     return tuple(
@@ -189,7 +194,7 @@ def _streams(videos: list[Any]) -> tuple[VideoStream, ...]:
             width=_number(track.width, int),
             height=_number(track.height, int),
             default=default,
-            picture=track.format in _PICTURE_CODECS and not default and any(defaults),
+            picture=is_of_pictures(track.format) and not default and any(defaults),
         )
         for track, default in zip(videos, defaults, strict=True)
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 
 from service.video import pyav_source
-from service.video.container import Container
+from service.video.container import Container, is_of_pictures
 from service.video.diagnosis import sound_alone
 from service.video.errors import CodecNotSupported
 from service.video.opencv_source import OpenCvSource
@@ -40,7 +40,7 @@ def open_source(path: Path, container: Container, num_threads: int = 1, log: Err
         if container.is_sound:
             source.release()
             raise sound_alone(container)
-        if container.streams and container.codec not in ("JPEG", "PNG", "GIF", None):
+        if container.streams and container.codec and not is_of_pictures(container.codec):
             source.release()
             return pyav(path, container, "a film behind a picture", num_threads, log)
     source.header = replace(source.header, orientation=_orientation(container, source.header.orientation))

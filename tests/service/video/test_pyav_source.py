@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import pytest
+from av.stream import Disposition
 
 from service.video import DEMUXER_OPTIONS
 from service.video.errors import NotAVideo
@@ -25,14 +26,22 @@ INTERLACED: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def two_streams(path: Path, sizes: tuple[tuple[int, int], ...] = ((64, 48), (160, 120)), frames: int = 10) -> Path:
-    """Frame i of stream s is painted with i + 100 s; the sizes differ too."""
+def two_streams(
+    path: Path,
+    sizes: tuple[tuple[int, int], ...] = ((64, 48), (160, 120)),
+    frames: int = 10,
+    default: int | None = None,
+) -> Path:
+    """Frame i of stream s is painted with i + 100 s; the sizes differ too. default: the one that is marked so."""
     with av.open(path, "w") as container:
         streams = []
         for width, height in sizes:
             stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             streams.append(stream)
+        if default is not None:
+            for number, stream in enumerate(streams):
+                stream.disposition = Disposition.default if number == default else 0
         for index in range(frames):
             for number, stream in enumerate(streams):
                 picture = paint(index + 100 * number, stream.width, stream.height)
