@@ -224,7 +224,7 @@ def cancel_job(
                 CSV: {"schema": TypeAdapter(str).json_schema()},
                 PARQUET: {"schema": TypeAdapter(Binary).json_schema()},
             },
-            **headers("Link"),
+            **headers("Link", "Content-Disposition"),
         }
     },
 )

@@ -38,6 +38,10 @@ _HEADERS: dict[str, dict[str, Any]] = {
         "required": True,
         "schema": {"type": "string", "format": "uri-reference"},
     },
+    "Content-Disposition": {
+        "description": "`attachment` with a file name, of a Parquet file (RFC 6266).",
+        "schema": {"type": "string"},
+    },
     "Link": {
         "description": 'The next page, `<PATH>; rel="next"` (RFC 8288); none on the last one.',
         "schema": {"type": "string"},
