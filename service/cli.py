@@ -94,7 +94,8 @@ def predict(
             with _named(file) as path:
                 request = ClipRequest(
                     path, file_sha256(path), options, start_seconds=asked.start_seconds,
-                    end_seconds=math.inf if asked.end_seconds is None else asked.end_seconds, strict=asked.strict,
+                    end_seconds=math.inf if asked.end_seconds is None else asked.end_seconds,
+                    stream=asked.stream, strict=asked.strict,
                 )  # fmt: skip
                 [answer] = serving.predict(request, [loaded])
         except ReelserveError as error:
@@ -147,7 +148,7 @@ def probe(
     for file in files:
         try:
             with _named(file) as path:
-                facts = pool.probe(path, full=asked.full)
+                facts = pool.probe(path, full=asked.full, stream=asked.stream)
         except ReelserveError as error:
             failed += 1
             if as_json:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Far beyond any video; times go into sums and products that must stay finite.
 MOST_SECONDS = 1e9
 _MOST_TICKS = 1_000_000
+_LAST_STREAM = 999  # FFmpeg opens no file with more
 _DECIMAL = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -44,6 +45,7 @@ Number = Annotated[float, NUMBER]
 Line = Annotated[str, AfterValidator(_one_line)]
 # Bounds of what may be left out stand before `NUMBER`: pydantic writes those after it as `ge`, which no schema knows.
 Ticks = Annotated[int, Field(ge=1, le=_MOST_TICKS), NUMBER]
+Stream = Annotated[int, Field(ge=0, le=_LAST_STREAM), NUMBER]
 EndSeconds = Annotated[float, Field(gt=0.0, le=MOST_SECONDS, allow_inf_nan=False), NUMBER]
 
 
@@ -58,6 +60,10 @@ class ClipParameters(BaseModel):
 
     model: Line | None = Field(
         default=None, min_length=1, max_length=1000, description="Model name; without it the default one."
+    )
+    stream: Stream | None = Field(
+        default=None,
+        description="Number of the file's video stream, from 0; without it the one that players take.",
     )
 
 

@@ -156,7 +156,9 @@ class Serving:
         """Answers for one clip, in the models' order; blocks."""
         return predict(request, models, self.shared)
 
-    def probe(self, path: Path, model: LoadedModel, *, full: bool, cancelled: threading.Event) -> Probe:
+    def probe(
+        self, path: Path, model: LoadedModel, *, full: bool, cancelled: threading.Event, stream: int | None = None
+    ) -> Probe:
         """What a file really is, and what `predict` would cost; blocks, infers nothing. Raises Cancelled."""
 
         def check() -> None:
@@ -166,7 +168,7 @@ class Serving:
                 raise NotReady("the service stops; try again")
 
         with self.shared.slots.place(Priority.INTERACTIVE, is_long=full, check=check, find_out=lambda: full):
-            facts = self.decoders.probe(path, full=full, check=check)
+            facts = self.decoders.probe(path, full=full, stream=stream, check=check)
         return examine(facts, self.decoders.limits, model.document, encode_frame_seconds=model.frame_seconds)
 
     def _load_and_report(self, prepare: Callable[[], None]) -> None:

@@ -144,7 +144,7 @@ class _Request:
         [model], asked = self.check(), self.asked.parameters()
         said = json.dumps([asked.model_dump(mode="json"), body_sha256], sort_keys=True)
         new = NewJob(
-            model.document.name, model.sha256, Options(asked.options(), asked.strict),
+            model.document.name, model.sha256, Options(asked.options(), asked.strict, asked.stream),
             hashlib.sha256(said.encode()).hexdigest(), self._key, asked.webhook_url,
         )  # fmt: skip
         return self.jobs.store.get(self.jobs.store.create(self.id, new, items, uploads=uploads))

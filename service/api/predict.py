@@ -118,6 +118,7 @@ async def predict(
             options=query.options(),
             start_seconds=query.start_seconds,
             end_seconds=math.inf if query.end_seconds is None else query.end_seconds,
+            stream=query.stream,
             strict=query.strict,
             upload_seconds=upload.seconds,
             submitted=submitted,

@@ -72,8 +72,9 @@ async def probe(request: Request, query: Annotated[ProbeParameters, Query()]) ->
     check = partial(models_asked, asked, serving, lambda name: [serving.model(name)])
     check()
     async with received(request, spool, serving.settings, asked, check) as upload:
-        [model], full = check(), asked.parameters().full
+        [model], query = check(), asked.parameters()
         found = await upload.run(
-            serving.pool, lambda: serving.probe(upload.path, model, full=full, cancelled=upload.cancelled)
+            serving.pool,
+            lambda: serving.probe(upload.path, model, full=query.full, stream=query.stream, cancelled=upload.cancelled),
         )
         return ProbeAnswer(request_id=request_id_of(request), sha256=upload.sha256, **dict(found))

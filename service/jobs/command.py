@@ -66,7 +66,7 @@ def batch(
     allowed = None if allow is None else prefixes_of(",".join(allow))
     remote = Remote(allowed, spool)
     try:
-        options = Options(asked.options(), asked.strict)
+        options = Options(asked.options(), asked.strict, asked.stream)
         own, found = Shard.parsed(shard), Inputs(inputs, remote)
         kind_of(out)
         if address is not None and engine is not EngineName.RAY:

@@ -68,8 +68,7 @@ class LocalEngine:
 
     def run(self, items: Iterable[Item], sink: Sink, stop: threading.Event, told: Told) -> None:
         """As `runner.run`."""
-        options = self._options
-        predict = Predictor(self._serving, self._model, self._remote, options.answer, options.strict, cancelled=stop)
+        predict = Predictor(self._serving, self._model, self._remote, self._options, cancelled=stop)
         workers = 2 * self._settings.max_clips_in_progress  # half of them read their file, or wait for its copy
         run(items, predict, sink, workers=workers, stop=stop, told=told)
 

@@ -22,10 +22,11 @@ State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class Options:
-    """What is wanted of every item."""
+    """What is wanted of every item. stream: the number of its video stream; None: the one that players take."""
 
     answer: AnswerOptions = field(default_factory=AnswerOptions)
     strict: bool = False
+    stream: int | None = None
 
     def to_json(self) -> str:
         """For the database."""
@@ -33,9 +34,9 @@ class Options:
 
     @classmethod
     def of_json(cls, text: str) -> Options:
-        """Back."""
+        """Back; rows of an older service have fewer names."""
         said = json.loads(text)
-        return cls(AnswerOptions(**said["answer"]), said["strict"])
+        return cls(**said | {"answer": AnswerOptions(**said["answer"])})
 
 
 @dataclass(frozen=True)

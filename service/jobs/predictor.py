@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from service.answers import AnswerOptions
 from service.bundle import file_sha256
 from service.engine.shared import LoadedModel
 from service.errors import Cancelled, DiskFull, EngineLost, NotReady, ReelserveError
 from service.fairness import Priority
 from service.jobs.errors import FetchFailed
 from service.jobs.items import Item, Row
+from service.jobs.job import Options
 from service.jobs.remote import Remote, is_url
 from service.names import path_of, utf8_path, visible
 from service.pipeline import ClipRequest
@@ -41,8 +41,7 @@ class Predictor:
     serving: Serving
     model: LoadedModel
     remote: Remote
-    options: AnswerOptions = field(default_factory=AnswerOptions)
-    strict: bool = False
+    options: Options = field(default_factory=Options)
     priority: Priority = Priority.INTERACTIVE
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -54,8 +53,9 @@ class Predictor:
         try:
             with opened(item.uri, self.remote, self.cancelled, path) as (file, sha256):
                 clip = ClipRequest(
-                    file, sha256, self.options, start_seconds=item.start_seconds, end_seconds=item.end_seconds,
-                    strict=self.strict, priority=self.priority, cancelled=self.cancelled,
+                    file, sha256, self.options.answer, start_seconds=item.start_seconds, end_seconds=item.end_seconds,
+                    stream=self.options.stream, strict=self.options.strict, priority=self.priority,
+                    cancelled=self.cancelled,
                 )  # fmt: skip
                 [prediction] = self.serving.predict(clip, [self.model])
         except NOT_THE_ITEM_S:

@@ -109,7 +109,7 @@ class Decode:
             with opened(item.uri, self._remote, threading.Event(), path) as (file, sha256):
                 opening = self._pool.open(
                     file, self._task.spec, start_seconds=item.start_seconds, end_seconds=item.end_seconds,
-                    strict=self._task.options.strict,
+                    stream=self._task.options.stream, strict=self._task.options.strict,
                 )  # fmt: skip
                 with opening as clip:
                     frames: list[Frames] = []

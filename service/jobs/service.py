@@ -208,8 +208,7 @@ class Jobs:
 
     def _predict(self, claim: Claim, cancelled: threading.Event) -> Row:
         [model] = [model for model in self._serving.models.values() if model.sha256 == claim.model_sha256]
-        options = claim.options
-        predict = Predictor(self._serving, model, self._remote, options.answer, options.strict, Priority.JOB, cancelled)
+        predict = Predictor(self._serving, model, self._remote, claim.options, Priority.JOB, cancelled)
         uploaded = self.uploads / claim.job_id / str(claim.number) if claim.item.uri.startswith(UPLOAD) else None
         return predict(claim.item, uploaded)
 

@@ -246,6 +246,19 @@ def test_each_parameter_is_a_flag_with_its_meaning(command: str, parameters: typ
         assert str(field.description) in text
 
 
+def test_a_stream_is_asked_for_by_its_number(tmp_path: Path) -> None:
+    two = ROOT / "tests" / "assets" / "cases" / "two.mp4"
+    for flags, size in (((), (320, 240)), (("--stream", 0), (160, 120))):
+        receipt = json.loads(run("predict", two, "--json", *flags).stdout)["receipt"]
+        video = json.loads(run("probe", two, "--json", *flags).stdout)["video"]
+        assert run("batch", two, "--out", tmp_path / "out.jsonl", "--overwrite", *flags).exit_code == 0
+        row = json.loads((tmp_path / "out.jsonl").read_text())
+        for seen in (receipt, video, row["receipt"]):
+            assert (seen["width"], seen["height"]) == size
+    refused = run("predict", two, "--json", "--stream", 2)
+    assert (refused.exit_code, json.loads(refused.stdout)["code"]) == (1, "no_such_stream")
+
+
 def test_predict_takes_a_part_of_a_clip(long_clip: Drawn) -> None:
     result = run("predict", long_clip.path, "--json", "--start-seconds", "2", "--end-seconds", "3", "--min-score", "0")
     answer = json.loads(result.stdout)

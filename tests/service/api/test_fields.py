@@ -129,6 +129,26 @@ def test_what_goes_together_is_held_together_at_the_end(client: httpx.Client, bl
     assert detail.startswith("end_seconds is 1, start_seconds is 2, and the end must be after the start")
 
 
+def test_a_stream_is_asked_for_by_its_number(client: httpx.Client) -> None:
+    """0 is a thumbnail; 1 is the film, that players take."""
+    clip = (CASES / "two.mp4").read_bytes()
+    sizes = {None: (320, 240), "0": (160, 120), "1": (320, 240)}
+    for number, size in sizes.items():
+        request = form(CLIP, *([("stream", number)] if number else []), clip=clip)
+        receipt = content(client.post(PREDICT, **request))["receipt"]
+        assert (receipt["width"], receipt["height"]) == size
+        video = client.post(PROBE, **request).json()["video"]
+        assert (video["width"], video["height"], video["stream"]) == (*size, int(number or 1))
+        job = client.post(JOBS, **request).json()
+        [row] = results(client, job["id"])
+        assert (row["receipt"]["width"], row["receipt"]["height"]) == size
+    absent = form(CLIP, ("stream", "2"), clip=clip)
+    for path in (PREDICT, PROBE):
+        assert "no video stream 2; it has 0: " in problem(client.post(path, **absent), 422, "no_such_stream")["detail"]
+    [row] = results(client, client.post(JOBS, **absent).json()["id"])
+    assert row["code"] == "no_such_stream"
+
+
 @pytest.mark.parametrize("path", [PREDICT, PROBE, JOBS])
 @pytest.mark.parametrize("field", [b'name="model"\r\n\r\nnobody', b'name="windw"\r\n\r\n8'])
 def test_a_wrong_field_before_the_file_is_refused_before_the_file_comes(
@@ -379,7 +399,7 @@ def test_the_documentation_has_forms_with_the_query_s_names(client: httpx.Client
 
 
 def test_the_documentation_names_units(client: httpx.Client) -> None:
-    """Of every number of every route; the place of an item and a score have none."""
+    """Of every number of every route; the places of an item and of a stream, and a score, have none."""
     paths = client.get("/openapi.json").json()["paths"]
     without = set()
     for operation in (operation for path in paths.values() for operation in path.values()):
@@ -391,4 +411,4 @@ def test_the_documentation_names_units(client: httpx.Client) -> None:
                     without.add(each["name"])
                 else:
                     assert unit in each["description"].lower(), each
-    assert without == {"min_score", "after"}
+    assert without == {"min_score", "after", "stream"}

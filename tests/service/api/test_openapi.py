@@ -97,7 +97,7 @@ def test_the_upload(openapi: dict[str, Any]) -> None:
 def test_the_parameters_of_a_prediction(openapi: dict[str, Any]) -> None:
     parameters = openapi["paths"]["/v1/predict"]["post"]["parameters"]
     assert {parameter["name"] for parameter in parameters} == {
-        "model", "top_k", "start_seconds", "end_seconds", "window", "stride", "min_score", "min_segment_seconds",
+        "model", "stream", "top_k", "start_seconds", "end_seconds", "window", "stride", "min_score", "min_segment_seconds",
         "smoothing", "strict", "X-Request-Timeout",
     }  # fmt: skip
     assert all(parameter["description"] for parameter in parameters)

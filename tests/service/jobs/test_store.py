@@ -23,7 +23,7 @@ from service.jobs.store import JobStore
 from service.jobs.tables import metadata
 
 SHA = "a" * 64
-OPTIONS = Options(AnswerOptions(top_k=3, window_frames=8), strict=True)
+OPTIONS = Options(AnswerOptions(top_k=3, window_frames=8), strict=True, stream=1)
 
 
 @pytest.fixture
@@ -279,3 +279,10 @@ def test_what_the_database_can_not_hold_is_the_client_s_mistake(engine: Engine) 
     """A NUL: SQLite takes it, PostgreSQL does not, and neither has gone away."""
     with pytest.raises((UnknownJob, BadInput), match=r"there is no job a\x00b|NUL \(0x00\) bytes; leave it out"):
         store_of(engine).get("a\0b")
+
+
+def test_options_of_an_older_service_are_read() -> None:
+    """They have no stream."""
+    old = '{"answer": {"top_k": 3, "window_frames": 8}, "strict": true}'
+    assert Options.of_json(old) == Options(AnswerOptions(top_k=3, window_frames=8), strict=True)
+    assert Options.of_json(OPTIONS.to_json()) == OPTIONS
