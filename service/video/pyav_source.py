@@ -22,6 +22,7 @@ try:
     import av
     import av.error
     import av.logging
+    import av.video.reformatter
 except ImportError:
     AVAILABLE = False
 else:
@@ -60,7 +61,9 @@ class PyAvSource(Damages):
         if self._stream.codec_context is None:
             self._container.close()
             raise NotAVideo(f"there is no decoder for video stream {stream}; re-encode it", value=stream)
-        self._stream.codec_context.thread_count = num_threads
+        self._stream.codec_context.thread_count = self._num_threads = num_threads
+        # One for all frames: its tables for HDR take seconds.
+        self._reformatter = av.video.reformatter.VideoReformatter()
         self.header = self._read_header(orientation)
         self._start = self._stream.start_time
         self._last_pts = 0.0
@@ -102,7 +105,12 @@ class PyAvSource(Damages):
         """The frame grabbed last, (h, w, 3) uint8 BGR in the header's size."""
         if self._frame is None:
             return None
-        bgr = self._frame.reformat(self.header.width, self.header.height, "bgr24").to_ndarray()
+        header, frame = self.header, self._frame
+        bgr = self._reformatter.reformat(
+            frame, header.width, header.height, "bgr24", interpolation="BICUBIC", threads=self._num_threads,
+            dst_color_primaries=None if frame.color_primaries in _SDR_PRIMARIES else _BT709,
+            dst_color_trc=_BT709 if frame.color_trc in _HDR_TRANSFERS else None,
+        ).to_ndarray()  # fmt: skip
         return bgr.astype(np.uint8, copy=False)
 
     def release(self) -> None:
@@ -148,5 +156,8 @@ class PyAvSource(Damages):
         )
 
 
+# As H.273 numbers them. OpenCV leaves the target's open, and libswscale then keeps what is near BT.709 and maps the
+# rest; PyAV would keep all.
+_BT709, _SDR_PRIMARIES, _HDR_TRANSFERS = 1, (1, 2, 4, 5, 6, 7), (16, 18)
 # AV_DISPOSITION_ATTACHED_PIC
 _ATTACHED_PICTURE = 0x0400
