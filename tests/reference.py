@@ -1,8 +1,8 @@
 """An independent decoder (PyAV, with an FFmpeg of its own) and an exact resize, to hold ours against.
 
-Nothing here imports `service`. Conversion to RGB takes the settings OpenCV gives to swscale (BGR order, bicubic
-chroma) and the tags it heeds, and the true matrix: two decoders that agree give the same bytes, and what differs
-is decoding, or our correction of the matrix.
+Nothing here imports `service`. Conversion to RGB takes the settings that OpenCV gives to libswscale (BGR order, bicubic
+chroma), which heeds the frame's own tags: two decoders that agree give the same bytes. OpenCV leaves the target's gamut
+and transfer function open, and libswscale then maps what is far from BT.709; PyAV has to be asked for it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 
-# OpenCV leaves the last rows of 4:2:0 with more than 8 bits unwritten where the coded picture may be higher than the
-# shown one (by the codec: what a coded height is a multiple of at worst); ours repeats the row above.
-_CODED_ROWS, _UNWRITTEN = {"h264": 32, "hevc": 64}, 3
+# As H.273 numbers them.
+_BT709, _SDR_PRIMARIES, _HDR_TRANSFERS = 1, (1, 2, 4, 5, 6, 7), (16, 18)
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,7 @@ def by_pyav(path: Path) -> Iterator[Frame]:
         for frame in _frames(container, stream):
             seconds = None if frame.pts is None else float(frame.pts * (frame.time_base or 0) - start)
             about = Stream(_clockwise(frame.rotation), aspect, bool(frame.interlaced_frame))
-            picture = _rgb(reformatter, _plain(frame))
-            if frame.height % _CODED_ROWS.get(stream.codec_context.name, 1) and _is_deep_420(frame.format):
-                picture[-_UNWRITTEN:] = picture[-_UNWRITTEN - 1]
-            yield Frame(seconds, picture, about)
+            yield Frame(seconds, _rgb(reformatter, frame), about)
 
 
 def _frames(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
@@ -78,28 +74,12 @@ def _clockwise(counter_clockwise: int) -> int:
     return -counter_clockwise % 360 if abs(counter_clockwise) <= 360 else 0
 
 
-def _plain(frame: av.VideoFrame) -> av.VideoFrame:
-    """Y, Cb and Cr with matrix and range, without the tags that swscale heeds today and did not in FFmpeg 5.1:
-    transfer function and primaries (it would map HDR), the site of chroma, and that a frame is two fields."""
-    if frame.format.is_rgb or len(frame.planes) < 3:
-        return frame
-    plain = av.VideoFrame(frame.width, frame.height, frame.format.name)
-    for source, target in zip(frame.planes, plain.planes, strict=True):
-        rows = np.frombuffer(memoryview(source), np.uint8).reshape(-1, source.line_size)[: target.height]
-        copy = np.zeros((target.buffer_size // target.line_size, target.line_size), np.uint8)
-        width = min(source.line_size, target.line_size)
-        copy[: len(rows), :width] = rows[:, :width]
-        target.update(copy.tobytes())
-    plain.colorspace, plain.color_range = frame.colorspace, frame.color_range
-    return plain
-
-
-def _is_deep_420(pixel_format: av.VideoFormat) -> bool:
-    return "420p" in pixel_format.name and pixel_format.components[0].bits > 8
-
-
 def _rgb(reformatter: VideoReformatter, frame: av.VideoFrame) -> Image:
-    bgr = reformatter.reformat(frame, format="bgr24", interpolation=Interpolation.BICUBIC, threads=1).to_ndarray()
+    bgr = reformatter.reformat(
+        frame, format="bgr24", interpolation=Interpolation.BICUBIC, threads=1,
+        dst_color_primaries=None if frame.color_primaries in _SDR_PRIMARIES else _BT709,
+        dst_color_trc=_BT709 if frame.color_trc in _HDR_TRANSFERS else None,
+    ).to_ndarray()  # fmt: skip
     return np.ascontiguousarray(bgr[..., ::-1]).astype(np.uint8, copy=False)
 
 

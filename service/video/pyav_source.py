@@ -35,11 +35,17 @@ _ATTACHED_PICTURE = 0x0400
 _I_PICTURE = 1
 
 
+# As H.273 numbers them. OpenCV leaves the target's open, and libswscale then keeps what is near BT.709 and maps the
+# rest; PyAV would keep all.
+_BT709, _SDR_PRIMARIES, _HDR_TRANSFERS = 1, (1, 2, 4, 5, 6, 7), (16, 18)
+
+
 def library() -> ModuleType:
     """PyAV, loaded when it is first needed: few videos do, and it takes a tenth of a second."""
     import av
     import av.error
     import av.logging
+    import av.video.reformatter
 
     # FFmpeg's own callback writes to standard error, where `FfmpegLog` reads; PyAV's would need the interpreter.
     av.logging.restore_default_callback()
@@ -86,7 +92,9 @@ class PyAvSource(Damages):
         if self._stream.codec_context is None:
             self._container.close()
             raise NotAVideo(f"there is no decoder for video stream {stream}; re-encode it", value=stream)
-        self._stream.codec_context.thread_count = num_threads
+        self._stream.codec_context.thread_count = self._num_threads = num_threads
+        # One for all frames: its tables for HDR take seconds.
+        self._reformatter = pyav.video.reformatter.VideoReformatter()
         self.header = self._read_header(orientation)
         self._start = self._stream.start_time
         self._last_pts = 0.0
@@ -128,7 +136,12 @@ class PyAvSource(Damages):
         """The frame grabbed last, (h, w, 3) uint8 BGR in the header's size."""
         if self._frame is None:
             return None
-        bgr = self._frame.reformat(self.header.width, self.header.height, "bgr24").to_ndarray()
+        header, frame = self.header, self._frame
+        bgr = self._reformatter.reformat(
+            frame, header.width, header.height, "bgr24", interpolation="BICUBIC", threads=self._num_threads,
+            dst_color_primaries=None if frame.color_primaries in _SDR_PRIMARIES else _BT709,
+            dst_color_trc=_BT709 if frame.color_trc in _HDR_TRANSFERS else None,
+        ).to_ndarray()  # fmt: skip
         return np.asarray(bgr, np.uint8)
 
     def release(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -29,16 +30,28 @@ CLIPS = {name: CODECS[name] for name in CODECS if name != "gif"} | {
     name: RATES[name] for name in ("vfr-mp4", "vfr-mkv", "vfr-ts", "late-mp4", "late-mkv", "late-ts", "early-mkv")
 }
 AV1 = {f"av1-{suffix}": (suffix, {"encoder": "libsvtav1"}) for suffix in ("mp4", "mkv", "webm")}
+# Both carry the same libswscale, asked for the same.
+SAME_PIXELS_DB = 60.0
 # OpenCV has a tag in place of the codec's name.
 TAGGED = ("prores-mov", "huffyuv-avi", "raw-avi", "raw-mov")
 DEEP = {"av1-10-bit": ("mp4", {"encoder": "libsvtav1", "pixel_format": "yuv420p10le"})}
 
 
-def clip(folder: Path, name: str) -> tuple[Path, tuple[float, ...]]:
-    suffix, how = (CLIPS | AV1 | DEEP)[name]
+@dataclass(frozen=True)
+class Clip:
+    """A drawn file, and its frames' times from the first one's."""
+
+    name: str
+    path: Path
+    times: tuple[float, ...]
+
+
+@pytest.fixture(scope="module", params=[*CLIPS, *AV1, *DEEP])
+def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    suffix, how = (CLIPS | AV1 | DEEP)[request.param]
     count = len(how.get("timestamps", range(26)))
-    drawn = draw(folder / f"clip.{suffix}", count, **how)
-    return drawn.path, tuple(seconds - drawn.timestamps[0] for seconds in drawn.timestamps)
+    drawn = draw(tmp_path_factory.mktemp("clips") / f"clip.{suffix}", count, **how)
+    return Clip(request.param, drawn.path, tuple(seconds - drawn.timestamps[0] for seconds in drawn.timestamps))
 
 
 def walk(source: Source) -> tuple[list[float], list[Image]]:
@@ -54,26 +67,22 @@ def walk(source: Source) -> tuple[list[float], list[Image]]:
 
 
 @BOTH
-@pytest.mark.parametrize("name", [*CLIPS, *AV1, *DEEP])
-def test_frames_in_their_order_at_their_times(tmp_path: Path, opener: Opener, name: str) -> None:
-    path, expected = clip(tmp_path, name)
-    times, pictures = walk(opener(path))
-    assert [read_index(picture[..., ::-1]) for picture in pictures] == list(range(len(expected)))
+def test_frames_in_their_order_at_their_times(clip: Clip, opener: Opener) -> None:
+    times, pictures = walk(opener(clip.path))
+    assert [read_index(picture[..., ::-1]) for picture in pictures] == list(range(len(clip.times)))
     late = [seconds - times[0] for seconds in times]  # of streams that begin before their start
-    lost = name == "mpeg2-b-ps"  # MPEG program streams lose the last timestamp
-    clock = CLOCKS.get(path.suffix[1:], 0.0) + 1e-6
-    assert late[: len(late) - lost] == pytest.approx(expected[: len(late) - lost], abs=clock)
+    kept = len(late) - (clip.name == "mpeg2-b-ps")  # MPEG program streams lose the last timestamp
+    tick = CLOCKS.get(clip.path.suffix[1:], 0.0) + 1e-6
+    assert late[:kept] == pytest.approx(clip.times[:kept], abs=tick)
 
 
-@pytest.mark.parametrize("name", [*CLIPS, *AV1, *DEEP])
-def test_both_say_the_same(tmp_path: Path, name: str) -> None:
-    path, _ = clip(tmp_path, name)
-    one, other = OpenCvSource(path), PyAvSource(path)
+def test_both_say_the_same(clip: Clip) -> None:
+    one, other = OpenCvSource(clip.path), PyAvSource(clip.path)
     for key in ("width", "height", "orientation", "pixel_aspect"):
         assert getattr(one.header, key) == getattr(other.header, key), key
-    assert name in TAGGED or one.header.codec == other.header.codec
+    assert clip.name in TAGGED or one.header.codec == other.header.codec
     assert (one.header.decoder, other.header.decoder) == ("opencv", "pyav")
-    if name not in RATES:  # of a variable rate each has its own mean
+    if clip.name not in RATES:  # of a variable rate each has its own mean
         assert one.header.step_seconds == pytest.approx(other.header.step_seconds, rel=1e-6)
     if one.header.duration_seconds and other.header.duration_seconds:
         assert one.header.duration_seconds == pytest.approx(other.header.duration_seconds, abs=0.05)
@@ -82,7 +91,27 @@ def test_both_say_the_same(tmp_path: Path, name: str) -> None:
         times[-1] = others[-1]
     assert times == pytest.approx(others, abs=1e-6)
     for picture, twin in zip(pictures, same, strict=True):
-        assert psnr_db(picture, twin) > 40
+        assert psnr_db(picture, twin) >= SAME_PIXELS_DB
+
+
+@pytest.mark.parametrize(
+    ("primaries", "transfer", "matrix"),
+    [
+        ("smpte170m", "smpte170m", "smpte170m"),
+        ("smpte432", "bt709", "bt709"),
+        ("bt2020", "arib-std-b67", "bt2020nc"),
+    ],
+)
+def test_colours_are_the_same_whichever_decodes(tmp_path: Path, primaries: str, transfer: str, matrix: str) -> None:
+    """Wide gamuts and HDR are mapped to BT.709 by both, and nothing else is; in seconds a clip, and not a frame."""
+    tags = f"colorprim={primaries}:transfer={transfer}:colormatrix={matrix}"
+    path = draw(
+        tmp_path / "clip.mp4", 2, encoder="libx265", pixel_format="yuv420p10le", width=64, height=48,
+        options={"x265-params": f"log-level=none:pools=none:frame-threads=1:{tags}"},
+    ).path  # fmt: skip
+    (_, pictures), (_, same) = walk(OpenCvSource(path)), walk(PyAvSource(path))
+    for picture, twin in zip(pictures, same, strict=True):
+        assert psnr_db(picture, twin) >= SAME_PIXELS_DB
 
 
 @BOTH
