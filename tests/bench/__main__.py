@@ -16,6 +16,7 @@ mixes* [--mixes N] [--clips N]
 soak* [--minutes M]
 batch* [--rounds N] [--limit-seconds S] [--kills N] [--kill-clips N]
 jobs* [--seconds S] [--rounds N] [--items N]
+hdr [--clips N]
 sweep [--runtime NAME] [--precisions fp32,...] [--sizes N,...] [--executors N]
 agreement CHECKPOINT MANIFEST SPLIT
 export-speed [CHECKPOINT] [--rounds N] [--seconds S] [--batch-frames N] [--out FILE]
@@ -62,7 +63,10 @@ def main(arguments: list[str]) -> None:
             decode_scaling.main(flags)
         case ["decode-memory", *flags]:
             decode_memory.main(flags)
-        case [("overload" | "film" | "overlap" | "mixes" | "soak" | "sweep" | "batch" | "jobs") as name, *flags]:
+        case [
+            ("overload" | "film" | "overlap" | "mixes" | "soak" | "sweep" | "batch" | "jobs" | "hdr") as name,
+            *flags,
+        ]:
             import_module(f"tests.bench.{name}").main(flags)
         case ["agreement", checkpoint, manifest, split]:
             from tests.bench import agreement  # torch: only where it is wanted
