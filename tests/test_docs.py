@@ -11,7 +11,7 @@ from service import errors
 from service.api.predict import PredictQuery
 from service.api.problems import JOB_PROBLEM_RESPONSES, PROBLEM_RESPONSES
 from service.bundle import GPU_RUNTIMES, CertificateDocument, read_document
-from service.jobs.errors import FetchFailed, GaveUp
+from service.jobs.errors import FetchFailed, GaveUp, WrongKey
 from service.registry import newest_versions
 from service.settings import Settings
 from tests.bench import __main__ as bench
@@ -71,7 +71,7 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
 
 
 def test_each_code_stands_at_its_status_in_the_api() -> None:
-    nobody_reads, in_rows = errors.Cancelled, (FetchFailed, GaveUp)
+    nobody_reads, in_rows = errors.Cancelled, (FetchFailed, GaveUp, WrongKey)
     for error in error_classes():
         if error not in (nobody_reads, *in_rows):
             said = [of.get(error.status, {"description": ""}) for of in (PROBLEM_RESPONSES, JOB_PROBLEM_RESPONSES)]

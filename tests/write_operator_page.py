@@ -77,7 +77,8 @@ REMEDIES = {
     "unknown_job": "`/v1/jobs` lists them; finished ones go after `job_retention_seconds`",
     "too_many_items": "send several jobs, or raise the setting",
     "idempotency_mismatch": "a key for each request",
-    "fetch_failed": "the detail has the reason; it was tried four times",
+    "fetch_failed": "the detail has the reason; what may pass (429, 5xx, a lost connection) was tried four times",
+    "wrong_key": "give all replicas the same `secret_key`, and keep a former key behind the new one",
     "gave_up": "look for what kills replicas: the kernel's out-of-memory killer, a driver",
     "jobs_unavailable": "the detail has the reason; predictions are answered all the same",
 }

@@ -60,6 +60,14 @@ class FetchFailed(JobError):
     title = "Fetch failed"
 
 
+class WrongKey(JobError):
+    """What leads to the item's file was encrypted by another `secret_key` than this replica has."""
+
+    status = 500
+    code = "wrong_key"
+    title = "Wrong key"
+
+
 class GaveUp(JobError):
     """Several replicas ended while they had an item: it is tried no more."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,12 +14,21 @@ from service.results import LabelScore, ModelName, Prediction, Receipt, Segment,
 
 @dataclass(frozen=True)
 class Item:
-    """One video. id: unique in the batch, and what a resumed batch knows it by. Times in seconds from its start."""
+    """One video. id: unique in the batch, and what a resumed batch knows it by. Times in seconds from its start.
+
+    source: the whole URL, where `uri` is one without its credentials (`Keys.named`); never in a row, a log, a message.
+    """
 
     id: str
     uri: str
     start_seconds: float = 0.0
     end_seconds: float = math.inf
+    source: str = field(default="", repr=False)
+
+    @property
+    def location(self) -> str:
+        """Where its file is."""
+        return self.source or self.uri
 
 
 class Row(BaseModel):

@@ -20,6 +20,7 @@ from service.jobs.errors import FetchFailed
 from service.jobs.items import Item, Row
 from service.jobs.remote import Remote, is_url
 from service.pipeline import ClipRequest
+from service.redaction import hidden
 from service.serving import Serving
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Predictor:
         Raises Cancelled, DiskFull, EngineLost, NotReady: then there is no row.
         """
         try:
-            with opened(item.uri, self.remote, self.cancelled, path) as (file, sha256):
+            with opened(item.location, self.remote, self.cancelled, path) as (file, sha256):
                 clip = ClipRequest(
                     file, sha256, self.options, start_seconds=item.start_seconds, end_seconds=item.end_seconds,
                     strict=self.strict, priority=self.priority, cancelled=self.cancelled,
@@ -90,5 +91,5 @@ def opened(
     try:
         sha256 = file_sha256(path)
     except OSError as error:
-        raise FetchFailed(f"{uri} can't be read: {error.strerror}", value=uri) from error
+        raise FetchFailed(f"{hidden(uri)} can't be read: {error.strerror}", value=hidden(uri)) from error
     yield path, sha256

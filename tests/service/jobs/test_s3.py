@@ -88,6 +88,20 @@ def test_more_objects_than_a_page(bucket: fsspec.AbstractFileSystem, remote: Rem
     assert found == [f"s3://{BUCKET}/many/{name}" for name in names]
 
 
+def test_a_key_s_letters_are_letters(bucket: fsspec.AbstractFileSystem, remote: Remote) -> None:
+    """Of patterns, of chains of file systems, of URLs; of what is there with a pattern's name, that one."""
+    keys = ["a::b.mp4", "take[1].mp4", "what?.mp4", "50%.mp4", "a%20b.mp4", "a#b.mp4", "a b+c.mp4", "ü.mp4"]
+    for key in keys:
+        bucket.call_s3("put_object", Bucket=BUCKET, Key=key, Body=key.encode())
+    bucket.pipe(f"{BUCKET}/take1.mp4", b"x")
+    bucket.pipe(f"{BUCKET}/whatx.mp4", b"x")
+    for key in keys:
+        url = f"s3://{BUCKET}/{key}"
+        assert [found.item.uri for found in Inputs([url], remote)] == [url]
+        assert fetched(remote, url)[0] == len(key.encode())
+    assert len(list(Inputs([f"s3://{BUCKET}/take?.mp4"], remote))) == 1
+
+
 @pytest.mark.usefixtures("bucket")
 def test_what_is_not_there(remote: Remote) -> None:
     for url in (f"s3://{BUCKET}/absent.mp4", "s3://no-such-bucket/clips", f"s3://{BUCKET}/absent/*.mp4"):
