@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
 
 import typer
@@ -9,7 +10,10 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from service.errors import ReelserveError
+from service.redaction import ScrubbedFormatter
 from service.settings import Settings
+
+_SECRETS = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
 
 out = Console()
 err = Console(stderr=True)
@@ -18,6 +22,13 @@ err = Console(stderr=True)
 def complain(error: ReelserveError) -> None:
     """One line: what is wrong, and the remedy."""
     err.print(f"[red]{error.code}[/]: {error.detail}", soft_wrap=True)
+
+
+def log_to_stderr() -> None:
+    """Warnings and errors of all libraries; URLs in them have no query."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(ScrubbedFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def read_settings(cli_args: list[str] | None = None) -> Settings:
@@ -36,5 +47,8 @@ def read_settings(cli_args: list[str] | None = None) -> Settings:
     except ValidationError as error:
         for problem in error.errors():
             name = ".".join(map(str, problem["loc"]))
-            err.print(f"[red]setting {name}[/]: {problem['msg']} (got {problem['input']!r})", soft_wrap=True)
+            # The input of what is wrong with several settings is all of them, secrets too.
+            got = "" if name in ("", *_SECRETS) else f" (got {problem['input']!r})"
+            said = problem["msg"].removeprefix("Value error, ")
+            err.print(f"[red]{f'setting {name}' if name else 'settings'}[/]: {said}{got}", soft_wrap=True)
         raise typer.Exit(2) from error

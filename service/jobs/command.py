@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from service.errors import Cancelled, ReelserveError
 from service.jobs.errors import BadInput
 from service.jobs.items import Row
-from service.terminal import complain, err, read_settings
+from service.terminal import complain, err, log_to_stderr, read_settings
 
 _LINE_SECONDS = 10.0
 _EXIT_FAILED_ITEMS = 1
@@ -57,18 +57,20 @@ def batch(
     from service.jobs.engines import LocalEngine, RayEngine
     from service.jobs.inputs import Inputs
     from service.jobs.job import Options
+    from service.jobs.naming import Named
     from service.jobs.remote import Remote
     from service.jobs.runner import Shard, listed_ids, recorded_ids
     from service.jobs.sink import kind_of, open_sink
     from service.spool import Spool
 
     settings = read_settings()
+    log_to_stderr()
     spool = Spool(settings.spool_dir, settings.spool_quota_bytes, settings.max_upload_bytes)
     allowed = None if allow is None else prefixes_of(",".join(allow))
     options = Options(AnswerOptions(top_k=top_k, window_frames=window, stride_frames=stride), strict)
     remote = Remote(allowed, spool)
     try:
-        own, found = Shard.parsed(shard), Inputs(inputs, remote)
+        own, found = Shard.parsed(shard), Named(Inputs(inputs, remote), settings)
         kind_of(out)
         if address is not None and engine is not EngineName.RAY:
             raise BadInput("--address is of a Ray cluster; give --engine ray too")
@@ -79,7 +81,7 @@ def batch(
             if engine is EngineName.LOCAL
             else RayEngine(settings, model, options, allowed, address) as worker,
             open_sink(out, resume=resume, overwrite=overwrite, shard=(own.index, own.count)) as sink,
-            recorded_ids(sink, listed, worker.model_sha256) as recorded,
+            recorded_ids(sink, listed, worker.model_sha256, found.check) as recorded,
             _progress(len(listed), len(recorded), recorded.num_at("error")) as progress,
         ):
             spool.sweep()
