@@ -26,10 +26,14 @@ def answer(status: int, body: bytes = b"", *, cut: int = 0, **headers: object) -
 
 @dataclass
 class Scripted:
-    """script: answers to come, one a request; the last one for good. asked: first lines of requests."""
+    """script: answers to come, one a request; the last one for good. of: answers of requests whose line has a word.
+
+    asked: first lines of requests.
+    """
 
     url: str = ""
     script: list[bytes] = field(default_factory=lambda: [answer(200)])
+    of: dict[bytes, bytes] = field(default_factory=dict)
     asked: list[bytes] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
 
@@ -54,7 +58,9 @@ def scripted(tls: ssl.SSLContext | None = None) -> Iterator[Scripted]:
             with lock:
                 found.asked.append(head.partition(b"\r\n")[0])
                 found.heads.append(head)
-                step = found.script.pop(0) if len(found.script) > 1 else found.script[0]
+                step = next((step for word, step in found.of.items() if word in found.asked[-1]), b"")
+                if not step:
+                    step = found.script.pop(0) if len(found.script) > 1 else found.script[0]
             if step == RESET:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             elif step != HANG_UP:
