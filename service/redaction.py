@@ -61,8 +61,20 @@ def scrubbed_value(value: object) -> object:
 
 
 class ScrubbedFormatter(logging.Formatter):
-    """Of logs: other libraries name URLs as well, and so do tracebacks."""
+    """What another one writes, scrubbed: libraries name URLs as well, and so do tracebacks."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
 
     def format(self, record: logging.LogRecord) -> str:
         """As logging calls it."""
-        return scrubbed(super().format(record))
+        return scrubbed(self._inner.format(record))
+
+
+def scrub_logs() -> None:
+    """Of all handlers that there are, whoever made them."""
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    for handler in {each for logger in loggers if isinstance(logger, logging.Logger) for each in logger.handlers}:
+        if not isinstance(handler.formatter, ScrubbedFormatter):
+            handler.setFormatter(ScrubbedFormatter(handler.formatter or logging.Formatter()))

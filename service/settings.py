@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     jobs_url: SecretStr | None = None
     """Database of jobs of several replicas, postgresql+psycopg://user:password@host/name; else SQLite in jobs_dir."""
     secret_key: SecretStr | None = None
-    """Encrypts URLs of jobs, marks redacted ones; of several, comma-separated, the first; else one made in jobs_dir."""
+    """Encrypts URLs of jobs, marks redacted ones; comma-separated, newest first; required with jobs_url, else made."""
     max_job_items_in_progress: int = Field(default_factory=clips_that_fit, ge=0)
     """Items of jobs in progress at once; 0: jobs are taken in here, and done by other replicas."""
     job_uri_prefixes: str = ""

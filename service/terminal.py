@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from service.errors import ReelserveError
-from service.redaction import ScrubbedFormatter
+from service.redaction import scrub_logs
 from service.settings import Settings
 
 _SECRETS = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
@@ -26,9 +26,8 @@ def complain(error: ReelserveError) -> None:
 
 def log_to_stderr() -> None:
     """Warnings and errors of all libraries; URLs in them have no query."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(ScrubbedFormatter("%(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    scrub_logs()
 
 
 def read_settings(cli_args: list[str] | None = None) -> Settings:

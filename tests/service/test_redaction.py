@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from service.errors import BadParameter
-from service.redaction import ScrubbedFormatter, hidden, is_hidden, scrubbed
+from service.redaction import hidden, is_hidden, scrub_logs, scrubbed
 
 SECRET = "s3cr3t"  # noqa: S105
 
@@ -79,16 +79,22 @@ def test_whoever_writes_an_error_needs_not_think_of_it() -> None:
     assert error.value == {"uri": ["https://h/f?redacted", 3]}
 
 
-def test_logs_of_others_too() -> None:
+@pytest.mark.parametrize("name", [None, "someone.else"])
+def test_logs_of_others_too(name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by handlers that were there before; their own format stays."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
-    handler.setFormatter(ScrubbedFormatter("%(message)s"))
-    log = logging.getLogger("someone else")
-    log.addHandler(handler)
-    log.propagate = False
+    handler.setFormatter(logging.Formatter("<%(levelname)s> %(message)s"))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's stay as they are
+    log = logging.getLogger(name)
+    monkeypatch.setattr(log, "handlers", [handler])
+    monkeypatch.setattr(log, "propagate", False)
+    for _ in range(2):
+        scrub_logs()
     try:
         raise ValueError("https://h/f?a=s3cr3t")
     except ValueError:
         log.exception("GET %s", "https://h/f?a=s3cr3t")
+    assert text.getvalue().startswith("<ERROR> GET https://h/f?redacted\nTraceback")
     assert "ValueError: https://h/f?redacted" in text.getvalue()
     assert SECRET not in text.getvalue()
