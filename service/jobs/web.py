@@ -59,9 +59,8 @@ class Web:
             response = self._client().send(request, stream=True)
         with contextlib.closing(response):
             _check(response)
-            length = response.headers.get("content-length", "")
-            coded = response.headers.get("content-encoding", "identity") != "identity"
-            yield int(length) if length.isdecimal() and not coded else None, _pieces(response)
+            length, coding = response.headers.get("content-length", ""), _coding(response)
+            yield int(length) if length.isdecimal() and not coding else None, _pieces(response)
 
     def _client(self) -> httpx.Client:
         with self._making:
@@ -79,6 +78,14 @@ class Web:
 def _pieces(response: httpx.Response) -> Iterator[bytes]:
     with _failures_told():
         yield from response.iter_bytes()  # as they come: who cancels does not wait
+
+
+def _coding(response: httpx.Response) -> str:
+    """How a server has packed it, though nobody asked it to; one packing, as several grow without bounds in memory."""
+    coding: str = response.headers.get("content-encoding", "").lower()
+    if coding not in ("", "identity", "gzip", "deflate"):
+        raise SourceFailed(f"its Content-Encoding is {coding}; serve the file as it is, or as gzip", may_pass=False)
+    return coding.removeprefix("identity")
 
 
 def _check(response: httpx.Response) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import gzip
 import ipaddress
 import socket
 import ssl
@@ -184,6 +185,18 @@ def test_a_redirect_is_said_without_its_query(site: Scripted, remote: Remote, wa
     text = said(remote, f"{site.url}/clip.mp4")
     assert "307 Said: it redirects to https://elsewhere.example/f?redacted, and redirects are not followed" in text
     assert len(site.asked) == 1
+    assert waits == []
+
+
+def test_a_server_that_packs_what_it_sends(site: Scripted, remote: Remote, waits: Waits) -> None:
+    """Unasked, as object stores do with what was stored that way."""
+    site.script = [answer(200, gzip.compress(BODY), content_encoding="gzip")]
+    assert fetched(remote, f"{site.url}/clip.mp4") == BODY
+    site.script = [answer(200, b"this is not gzip", content_encoding="gzip")]
+    assert "can't be read" in said(remote, f"{site.url}/clip.mp4")
+    site.script = [answer(200, gzip.compress(gzip.compress(bytes(1 << 20))), content_encoding="gzip, gzip")]
+    assert "Content-Encoding is gzip, gzip" in said(remote, f"{site.url}/clip.mp4")
+    assert len(site.asked) == 3
     assert waits == []
 
 
