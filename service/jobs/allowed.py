@@ -23,7 +23,9 @@ def check_allowed(url: str, prefixes: Sequence[str], remedy: str) -> None:
         parts = urlsplit(url)
     except ValueError as error:  # half an address of IPv6
         raise UriNotAllowed(f"{hidden(url)} is no URL: {error}", value=hidden(url)) from error
-    folders = unquote(parts.path).replace("\\", "/").split("/")
+    # In names of files and objects a `?` begins no query.
+    path = parts.path if parts.scheme in ("http", "https") else url
+    folders = unquote(path).replace("\\", "/").split("/")
     climbs = any(folder.partition(";")[0] == ".." for folder in folders) or "@" in parts.netloc
     if climbs or not any(url.startswith(prefix) for prefix in prefixes):
         known, said = ", ".join(prefixes) or "none", hidden(url)

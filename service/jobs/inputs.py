@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import glob
+import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -73,7 +74,7 @@ class Inputs:
     def _of(self, text: str) -> Iterator[Found]:
         suffix = PurePosixPath(text).suffix.lower()
         if is_url(text):
-            uris = _manifest(text, self._remote.lines(text)) if suffix in MANIFEST_SUFFIXES else self._url(text)
+            uris = self._remote_manifest(text) if suffix in MANIFEST_SUFFIXES else self._url(text)
         elif _PATTERN & set(text) and not Path(text).exists():
             matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207
             uris = (Found(Item(path, path), text) for path in matches if not Path(path).is_dir())
@@ -88,8 +89,19 @@ class Inputs:
         yield from uris
 
     def _url(self, text: str) -> Iterator[Found]:
-        for url in self._remote.listed(text, VIDEO_SUFFIXES):
+        for url in self._remote.listed(text, _is_named_video, lambda path: True):
             yield Found(Item(url, url), text)
+
+    def _remote_manifest(self, text: str) -> Iterator[Found]:
+        with (
+            self._remote.reading(text) as file,
+            io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as lines,
+        ):
+            yield from _manifest(text, lines)
+
+
+def _is_named_video(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def _videos(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,36 +15,44 @@ from service.jobs.errors import BadInput
 from service.jobs.retries import SourceFailed, retry_after_seconds, status_may_pass
 from service.redaction import hidden
 
+Takes = Callable[[str], bool]
+
 _CHUNK_BYTES = 1024 * 1024
 # What one range request brings.
 _BLOCK_BYTES = 8 * 1024 * 1024
 # A request of S3 is tried so often, then the whole file: s3fs' own five times botocore's five are too many of a
 # service that says SlowDown.
 _S3_OPTIONS = {"config_kwargs": {"retries": {"total_max_attempts": 2, "mode": "standard"}}}
-_S3 = ("s3", "s3a")
+_S3, _GS = ("s3", "s3a"), ("gs", "gcs")
 # By their status these would not pass.
 _CODES_MAY_PASS = frozenset({"RequestTimeout", "Throttling", "ThrottlingException", "RequestThrottled"})
 # No status comes with these, and no second try mends them.
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
-def listed(url: str, suffixes: Collection[str]) -> Iterator[str]:
-    """The URL itself, the files that its pattern matches, or those below it with one of the suffixes; sorted.
-
-    Raises BadInput, SourceFailed.
-    """
+def listed(url: str, below: Takes, matching: Takes) -> Iterator[str]:
+    """As `Remote.listed`. Raises BadInput, SourceFailed."""
     with _failures_told(url):
         system, path = _system(url)
-        is_pattern = fsspec.core.has_magic(path) and not system.exists(path)
-        if is_pattern:
-            yield from (system.unstrip_protocol(match) for match in sorted(system.glob(path)))
-        elif system.isdir(path):
-            below = sorted(path for path in system.find(path) if _suffix(path) in suffixes)
-            yield from map(system.unstrip_protocol, below)
-        elif system.exists(path):
+        kind = _kind(system, path)
+        if kind == "file":
             yield url
+        elif kind == "directory":
+            yield from map(system.unstrip_protocol, filter(below, sorted(system.find(path))))
+        elif fsspec.core.has_magic(path):
+            found = system.glob(path, detail=True)
+            files = sorted(name for name in found if found[name]["type"] == "file")
+            yield from map(system.unstrip_protocol, filter(matching, files))
         else:
             raise BadInput(f"{hidden(url)} is no file or folder", value=hidden(url))
+
+
+def _kind(system: Any, path: str) -> str | None:
+    """`file`, `directory`, or None where nothing is."""
+    try:
+        return str(system.info(path)["type"])
+    except FileNotFoundError:
+        return None
 
 
 @contextlib.contextmanager
@@ -74,7 +82,9 @@ def _system(url: str) -> tuple[Any, str]:
     scheme = urlsplit(url).scheme
     kind = fsspec.get_filesystem_class(scheme)
     # Not by `url_to_fs`: it takes `::` in a name for a chain of file systems.
-    system = kind(**(_S3_OPTIONS if scheme in _S3 else {}), **kind._get_kwargs_from_urls(url))
+    # Of gs:// a `#` would begin a version of the object.
+    options = {} if scheme in _GS else kind._get_kwargs_from_urls(url)
+    system = kind(**options, **(_S3_OPTIONS if scheme in _S3 else {}))
     if scheme in _S3:
         system.retries = 1
     return system, kind._strip_protocol(url)
@@ -151,7 +161,3 @@ def _is_of_the_line(error: BaseException) -> bool:
 
     kinds = (of_s3.ConnectionError, of_s3.HTTPClientError, of_s3.IncompleteReadError, ResponseParserError)
     return isinstance(error, (OSError, aiohttp.ClientError, *kinds))
-
-
-def _suffix(path: str) -> str:
-    return "." + path.rpartition(".")[2].lower()

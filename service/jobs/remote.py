@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from io import BufferedReader
 
 from service.errors import Cancelled, ReelserveError
 from service.jobs import object_store
 from service.jobs.allowed import check_allowed
 from service.jobs.errors import FetchFailed
+from service.jobs.object_store import Takes
 from service.jobs.retries import SourceFailed, retrying
 from service.jobs.web import Web, is_web
 from service.redaction import hidden, is_hidden
 from service.spool import Spool, SpoolFile
 
+# Its length, where that is known, and its bytes; each call asks anew.
+_Opened = Callable[[], AbstractContextManager[tuple[int | None, Iterator[bytes]]]]
 # Of one file, as of an upload.
 _LONGEST_FETCH_SECONDS = 1800.0
 
@@ -43,27 +49,35 @@ class Remote:
             return
         check_allowed(url, self._allowed or (), self._remedy)
 
-    def listed(self, url: str, suffixes: Collection[str]) -> Iterator[str]:
-        """The URL itself, the files that its pattern matches, or those below it with one of the suffixes; sorted.
+    def listed(self, url: str, below: Takes, matching: Takes) -> Iterator[str]:
+        """The URL itself where there is such a file, or the files below it, or else those that it matches; sorted.
 
-        Raises BadInput, UriNotAllowed, FetchFailed.
+        below, matching: which of them, by their paths. Raises BadInput, UriNotAllowed, FetchFailed.
         """
         self.check(url)
         if is_web(url):
             yield url  # the web has no folders
             return
         try:
-            yield from object_store.listed(url, suffixes)
+            yield from object_store.listed(url, below, matching)
         except SourceFailed as error:
             raise _failed(url, error) from error
 
-    def lines(self, url: str) -> Iterator[str]:
-        """Of a manifest, UTF-8. Raises UriNotAllowed, FetchFailed, TooLarge, and UnicodeDecodeError."""
-        with (
-            self.fetched(url, threading.Event()) as file,
-            file.path.open(encoding="utf-8-sig", newline="") as lines,
-        ):
-            yield from lines
+    @contextlib.contextmanager
+    def reading(self, url: str) -> Iterator[BufferedReader]:
+        """A file as a stream, for manifests; it is fetched whole first. Raises as `fetched` does."""
+        with self.fetched(url, threading.Event()) as file, file.path.open("rb") as stream:
+            yield stream
+
+    def head(self, url: str, num_bytes: int) -> bytes:
+        """A file's first bytes, or all of it. Raises UriNotAllowed, FetchFailed."""
+        self.check(url)
+        again = retrying(threading.Event())
+        try:
+            found: bytes = again(_head, self._opened(url), num_bytes)
+        except SourceFailed as error:
+            raise _failed(url, error, again.statistics["attempt_number"]) from error
+        return found
 
     @contextlib.contextmanager
     def fetched(self, url: str, cancelled: threading.Event) -> Iterator[SpoolFile]:
@@ -88,13 +102,16 @@ class Remote:
         finally:
             file.close()
 
+    def _opened(self, url: str) -> _Opened:
+        return partial(self._web.opened if is_web(url) else object_store.opened, url)
+
     def _fetch(self, url: str, cancelled: threading.Event) -> SpoolFile:
         if cancelled.is_set():  # while a pause lasted
             raise Cancelled(f"before {hidden(url)} was read")
         until = time.monotonic() + _LONGEST_FETCH_SECONDS
         file = self._spool.open()
         try:
-            with self._web.opened(url) if is_web(url) else object_store.opened(url) as (num_bytes, pieces):
+            with self._opened(url)() as (num_bytes, pieces):
                 file.reserve(num_bytes or 0)  # too large, or no room for it: nothing is read
                 for piece in pieces:
                     file.write(piece)
@@ -107,6 +124,16 @@ class Remote:
             file.close()
             raise
         return file
+
+
+def _head(opened: _Opened, num_bytes: int) -> bytes:
+    data = b""
+    with opened() as (_, pieces):
+        for piece in pieces:
+            data += piece
+            if len(data) >= num_bytes:
+                break
+    return data[:num_bytes]
 
 
 def _failed(url: str, error: SourceFailed, tries: int = 1) -> FetchFailed:

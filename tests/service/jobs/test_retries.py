@@ -218,8 +218,19 @@ def test_a_file_that_trickles_for_ever_ends(site: Scripted, remote: Remote, monk
 def test_a_manifest_too(site: Scripted, remote: Remote, waits: Waits) -> None:
     lines = "uri\nhttps://host/ä.mp4\n"
     site.script = [answer(503), answer(200, lines.encode(), cut=1), answer(200, lines.encode())]
-    assert list(remote.lines(f"{site.url}/m.csv")) == lines.splitlines(keepends=True)
+    with remote.reading(f"{site.url}/m.csv") as file:
+        assert file.read().decode() == lines
     assert len(waits) == 2
+
+
+def test_the_head_of_a_file(site: Scripted, remote: Remote, waits: Waits) -> None:
+    site.script = [answer(503), answer(200, BODY)]
+    assert remote.head(f"{site.url}/clip.mp4", 100) == BODY[:100]
+    assert remote.head(f"{site.url}/clip.mp4", 1 << 30) == BODY
+    site.script = [answer(404)]
+    with pytest.raises(FetchFailed, match=r"clip\.mp4\?redacted can't be read: 404"):
+        remote.head(f"{site.url}/clip.mp4?sig={SECRET}", 100)
+    assert len(waits) == 1
 
 
 def date(seconds: float) -> str:

@@ -31,7 +31,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture
 def site(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
-    server.script, server.asked = [HEAD, GET], []
+    server.script, server.asked, server.of = [HEAD, GET], [], {}
     for name, value in {
         "AWS_ENDPOINT_URL": server.url, "AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "not-a-secret",
         "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true", "STORAGE_EMULATOR_HOST": server.url,
@@ -136,6 +136,7 @@ def test_nobody_there(remote: Remote, waits: list[float], monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("waits")
 def test_a_listing_is_tried_again_as_well(site: Scripted, remote: Remote) -> None:
     page = b"<ListBucketResult><Contents><Key>a/1.mp4</Key><Size>1</Size></Contents></ListBucketResult>"
+    site.of = {b"HEAD": answer(404)}
     site.script = [answer(503, xml("SlowDown")), answer(200, page)]
     assert [found.item.uri for found in Inputs(["s3://clips/a/"], remote)] == ["s3://clips/a/1.mp4"]
 
