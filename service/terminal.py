@@ -5,6 +5,7 @@ Names and messages are never read as rich's markup, and nothing in them is obeye
 
 from __future__ import annotations
 
+import logging
 import tomllib
 
 import typer
@@ -14,7 +15,10 @@ from rich.text import Text
 
 from service.errors import ReelserveError
 from service.names import visible
+from service.redaction import scrub_logs
 from service.settings import Settings
+
+_SECRETS = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
 
 out = Console()
 err = Console(stderr=True)
@@ -35,6 +39,12 @@ def complain(error: ReelserveError) -> None:
     _wrong(error.code, error.detail)
 
 
+def log_to_stderr() -> None:
+    """Warnings and errors of all libraries; URLs in them have no query."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    scrub_logs()
+
+
 def read_settings(cli_args: list[str] | None = None) -> Settings:
     """Settings, or a readable line for each that is wrong and exit code 2."""
     try:
@@ -51,7 +61,10 @@ def read_settings(cli_args: list[str] | None = None) -> Settings:
     except ValidationError as error:
         for problem in error.errors():
             name = ".".join(map(str, problem["loc"]))
-            _wrong(f"setting {name}", f"{problem['msg']} (got {problem['input']!r})")
+            # The input of what is wrong with several settings is all of them, secrets too.
+            got = "" if name in ("", *_SECRETS) else f" (got {problem['input']!r})"
+            said = problem["msg"].removeprefix("Value error, ")
+            _wrong(f"setting {name}" if name else "settings", f"{said}{got}")
         raise typer.Exit(2) from error
 
 
