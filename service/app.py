@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http import httptools_impl
 
 from service.errors import BundleError
+from service.redaction import scrub_logs
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class VideoService:
         logging.basicConfig(
             level=SETTINGS.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
+        scrub_logs()  # BentoML's and uvicorn's handlers, which are there before ours
         logging.getLogger("service").setLevel(SETTINGS.log_level)
         sys.setswitchinterval(_SWITCH_SECONDS)
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -36,6 +36,7 @@ ReelserveError 500 internal
 │   ├── IdempotencyMismatch 422 idempotency_mismatch
 │   ├── FetchFailed         422 fetch_failed
 │   ├── GaveUp              500 gave_up
+│   ├── WrongKey            500 wrong_key
 │   └── JobsUnavailable     503 jobs_unavailable
 ├── Busy                    429 busy
 ├── Cancelled               499 cancelled
@@ -50,13 +51,16 @@ ReelserveError 500 internal
 └── BundleError             500 bad_bundle
 
 Every message names the value, the limit it broke and the remedy. Over HTTP each becomes an RFC 9457
-problem details object (`application/problem+json`); `limit` and `value` are extension members. Its `type` leads to
-the error's paragraph in /docs/errors, which is made of the first line of each docstring and of `remedy`.
+problem details object (`application/problem+json`); `limit` and `value` are extension members. URLs in them have no
+query, whoever wrote the message. Its `type` leads to the error's paragraph in /docs/errors, which is made of the first
+line of each docstring and of `remedy`.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+from service.redaction import scrubbed, scrubbed_value
 
 
 class ReelserveError(Exception):
@@ -71,9 +75,9 @@ class ReelserveError(Exception):
     def __init__(
         self, detail: str, *, value: object = None, limit: object = None, retry_after_seconds: int | None = None
     ) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.value = value
+        self.detail = scrubbed(detail)
+        super().__init__(self.detail)
+        self.value = scrubbed_value(value)
         self.limit = limit
         if retry_after_seconds is not None:  # where the real drain rate is known
             self.retry_after_seconds = retry_after_seconds

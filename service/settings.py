@@ -22,6 +22,7 @@ MIB = 1024 * 1024
 # Measured: the service with one model is 290 MiB, a clip in progress 24 MiB (720p) to 60 MiB (1080p).
 SERVICE_MEMORY_BYTES = 320 * MIB
 CLIP_MEMORY_BYTES = 64 * MIB
+SECRET_KEY_LETTERS = 32
 _LIMITS = DecodeLimits()
 # RFC 6454, 6.2: what a browser sends as Origin.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
@@ -93,8 +94,9 @@ class Settings(BaseSettings):
     """Unit in the name, one line of documentation each."""
 
     model_config = SettingsConfigDict(
-        env_prefix="REELSERVE_", extra="forbid", frozen=True, use_attribute_docstrings=True
-    )
+        env_prefix="REELSERVE_", extra="forbid", frozen=True, use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # a traceback has no use for a secret
+    )  # fmt: skip
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all."""
@@ -144,6 +146,8 @@ class Settings(BaseSettings):
     """Folder of jobs on a local disk: their database, where jobs_url names none, and uploads that wait."""
     jobs_url: SecretStr | None = None
     """Database of jobs of several replicas, postgresql+psycopg://user:password@host/name; else SQLite in jobs_dir."""
+    secret_key: SecretStr | None = None
+    """Encrypts URLs of jobs, marks redacted ones; comma-separated, newest first; required with jobs_url, else made."""
     max_job_items_in_progress: int = Field(default_factory=clips_that_fit, ge=0)
     """Items of jobs in progress at once; 0: jobs are taken in here, and done by other replicas."""
     job_uri_prefixes: str = ""
@@ -197,6 +201,25 @@ class Settings(BaseSettings):
                 f"{self.max_request_timeout_seconds:g}; lower the one or raise the other"
             )
         return self
+
+    @model_validator(mode="after")
+    def _keys_are_long_and_there(self) -> Self:
+        make = "make one by `openssl rand -base64 32`, the same for all replicas, and set REELSERVE_SECRET_KEY to it"
+        for key in self.secret_keys():
+            if len(key) < SECRET_KEY_LETTERS:
+                raise ValueError(
+                    f"secret_key has a key of {len(key)} characters, {SECRET_KEY_LETTERS} are the least; {make}"
+                )
+        if self.jobs_url is not None and not self.secret_keys():
+            raise ValueError(
+                f"jobs_url is set and secret_key is not: URLs of jobs are encrypted in that database by it; {make}"
+            )
+        return self
+
+    def secret_keys(self) -> list[str]:
+        """Those of secret_key, the first for what is new; none where it is not set."""
+        text = self.secret_key.get_secret_value() if self.secret_key else ""
+        return [key for key in map(str.strip, text.split(",")) if key]
 
     @classmethod
     def settings_customise_sources(

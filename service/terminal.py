@@ -5,6 +5,7 @@ Names and messages are never read as rich's markup, and nothing in them is obeye
 
 from __future__ import annotations
 
+import logging
 import tomllib
 
 import typer
@@ -16,6 +17,7 @@ from rich.text import Text
 
 from service.errors import ReelserveError
 from service.names import visible
+from service.redaction import scrub_logs
 from service.settings import Settings
 from service.wording import complaint, unknown
 
@@ -36,6 +38,12 @@ def say(text: str) -> None:
 def complain(error: ReelserveError) -> None:
     """One line: what is wrong, and the remedy."""
     _wrong(error.code, error.detail)
+
+
+def log_to_stderr() -> None:
+    """Warnings and errors of all libraries; URLs in them have no query."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    scrub_logs()
 
 
 def read_settings(cli_args: list[str] | None = None) -> Settings:

@@ -11,11 +11,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Receiver:
-    """statuses: of its answers, in turn; the last one for good. heard: headers, by lower-case name, and body."""
+    """statuses: of its answers, in turn; the last one for good. heard: headers, by lower-case name, and body.
+
+    paths: of its requests, as they came.
+    """
 
     url: str = ""
     statuses: list[int] = field(default_factory=lambda: [200])
     heard: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -26,6 +30,7 @@ def receiving() -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
+            found.paths.append(self.path)
             found.heard.append(({name.lower(): value for name, value in self.headers.items()}, body))
             status = found.statuses.pop(0) if len(found.statuses) > 1 else found.statuses[0]
             self.send_response(status)

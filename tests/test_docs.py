@@ -11,7 +11,7 @@ from service import errors
 from service.api.error_page import error_classes
 from service.api.http import create_app
 from service.bundle import GPU_RUNTIMES, CertificateDocument, read_document
-from service.jobs.errors import FetchFailed, GaveUp
+from service.jobs.errors import FetchFailed, GaveUp, WrongKey
 from service.parameters import PredictParameters
 from service.registry import newest_versions
 from service.settings import Settings
@@ -75,7 +75,7 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
 
 
 def test_each_code_stands_at_its_status_in_the_api(tmp_path: Path) -> None:
-    nobody_reads, in_rows, at_start = errors.Cancelled, (FetchFailed, GaveUp), errors.BundleError
+    nobody_reads, in_rows, at_start = errors.Cancelled, (FetchFailed, GaveUp, WrongKey), errors.BundleError
     of_no_operation = (errors.NotFound, errors.MethodNotAllowed)
     paths = create_app(Settings(spool_dir=tmp_path, jobs_dir=tmp_path)).openapi()["paths"]
     operations = [operation for path in paths.values() for operation in path.values()]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
 from service.jobs.errors import UriNotAllowed
+from service.redaction import hidden
 
 
 def prefixes_of(text: str) -> tuple[str, ...]:
@@ -14,14 +15,18 @@ def prefixes_of(text: str) -> tuple[str, ...]:
 
 
 def check_allowed(url: str, prefixes: Sequence[str], remedy: str) -> None:
-    """Raises UriNotAllowed, also for what climbs out of a prefix by `..` and for a host behind a user name."""
+    """Raises UriNotAllowed, also for what climbs out of a prefix by `..` and for a host behind a user name.
+
+    Some servers take a backslash for a slash, and leave out what follows a semicolon.
+    """
     try:
         parts = urlsplit(url)
-    except ValueError as error:  # a bracket in its host, for one
-        raise UriNotAllowed(f"{url} is no URL: {error}", value=url) from error
+    except ValueError as error:  # half an address of IPv6
+        raise UriNotAllowed(f"{hidden(url)} is no URL: {error}", value=hidden(url)) from error
     # In names of files and objects a `?` begins no query.
     path = parts.path if parts.scheme in ("http", "https") else url
-    climbs = ".." in unquote(path).split("/") or "@" in parts.netloc
+    folders = unquote(path).replace("\\", "/").split("/")
+    climbs = any(folder.partition(";")[0] == ".." for folder in folders) or "@" in parts.netloc
     if climbs or not any(url.startswith(prefix) for prefix in prefixes):
-        known = ", ".join(prefixes) or "none"
-        raise UriNotAllowed(f"{url} may not be called; allowed: {known} ({remedy})", value=url)
+        known, said = ", ".join(prefixes) or "none", hidden(url)
+        raise UriNotAllowed(f"{said} may not be called; allowed: {known} ({remedy})", value=said)

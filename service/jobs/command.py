@@ -21,7 +21,7 @@ from service.jobs.errors import BadInput
 from service.jobs.items import Row
 from service.names import written
 from service.parameters import AnswerParameters
-from service.terminal import complain, err, read_settings, say
+from service.terminal import complain, err, log_to_stderr, read_settings, say
 
 _LINE_SECONDS = 10.0
 _EXIT_FAILED_ITEMS = 1
@@ -56,18 +56,21 @@ def batch(
     from service.jobs.engines import LocalEngine, RayEngine
     from service.jobs.inputs import Inputs
     from service.jobs.job import Options
+    from service.jobs.naming import Named
     from service.jobs.remote import Remote
     from service.jobs.runner import Shard, listed_ids, recorded_ids
     from service.jobs.sink import kind_of, open_sink
     from service.spool import Spool
 
     settings = read_settings()
+    log_to_stderr()
     spool = Spool(settings.spool_dir, settings.spool_quota_bytes, settings.max_upload_bytes)
     allowed = None if allow is None else prefixes_of(",".join(allow))
     remote = Remote(allowed, spool)
     try:
         options = Options(asked.options(), asked.strict, asked.stream)
-        own, found = Shard.parsed(shard), Inputs(inputs, remote)
+        own, files = Shard.parsed(shard), Inputs(inputs, remote)
+        found = Named(files, settings)
         kind_of(out)
         if address is not None and engine is not EngineName.RAY:
             raise BadInput("--address is of a Ray cluster; give --engine ray too")
@@ -78,11 +81,11 @@ def batch(
             if engine is EngineName.LOCAL
             else RayEngine(settings, asked.model, options, allowed, address) as worker,
             open_sink(out, resume=resume, overwrite=overwrite, shard=(own.index, own.count)) as sink,
-            recorded_ids(sink, listed, worker.model_sha256) as recorded,
+            recorded_ids(sink, listed, worker.model_sha256, found.check) as recorded,
             _progress(len(listed), len(recorded), recorded.num_at("error")) as progress,
         ):
-            if found.passed_over:
-                say(str(found.passed_over))
+            if files.passed_over:
+                say(str(files.passed_over))
             spool.sweep()
             items = (each.item for each in found if each.item in own and each.item.id not in recorded)
             worker.run(items, sink, stop, progress.told)

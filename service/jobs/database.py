@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from service.jobs.errors import BadInput, JobsUnavailable
+from service.jobs.keys import Keys
+
+log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 30.0
 _CONNECT_SECONDS = 5
@@ -20,16 +25,16 @@ READS_ONLY = {"reads_only": True}
 _MIGRATION_LOCK = 7331_2026
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, keys: Keys) -> Engine:
     """`sqlite:///file` with a write-ahead log, or `postgresql+psycopg://user@host/name`; its tables are up to date.
 
-    Raises JobsUnavailable.
+    keys: for what an older version has stored in clear. Raises JobsUnavailable.
     """
     from alembic.util import CommandError  # memory, once at start
 
     try:
         engine = _engine(url)
-        migrate(engine)
+        migrate(engine, keys)
     except (SQLAlchemyError, CommandError, ImportError) as error:
         raise JobsUnavailable(str(error).splitlines()[0]) from error
     return engine
@@ -37,8 +42,12 @@ def open_database(url: str) -> Engine:
 
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_SECONDS})
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+        return create_engine(
+            url, pool_pre_ping=True, hide_parameters=True, connect_args={"connect_timeout": _CONNECT_SECONDS}
+        )
+    engine = create_engine(
+        url, hide_parameters=True, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}
+    )
     event.listen(engine, "connect", _connected)
     event.listen(engine, "begin", _begun)
     return engine
@@ -58,7 +67,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         raise JobsUnavailable(f"the database of jobs is away: {str(error).splitlines()[0]}; try again") from error
 
 
-def migrate(engine: Engine) -> None:
+def migrate(engine: Engine, keys: Keys, revision: str = "head") -> None:
     """To the newest tables; what is newer than this program is left alone, with an error of Alembic."""
     from alembic import command
     from alembic.config import Config
@@ -68,8 +77,25 @@ def migrate(engine: Engine) -> None:
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        config.attributes |= {"connection": connection, "keys": keys, "sweep": False}
+        command.upgrade(config, revision)
+    if config.attributes["sweep"]:
+        _sweep(engine)
+
+
+def _sweep(engine: Engine) -> None:
+    """What was overwritten or deleted is gone from the files too: until then they have it in clear."""
+    try:
+        if engine.dialect.name == "sqlite":
+            with closing(engine.raw_connection()) as connection:  # in no transaction
+                for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                    connection.cursor().execute(statement).close()
+        else:
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as alone:
+                alone.exec_driver_sql("VACUUM FULL jobs, items, results")
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        reason = str(error).splitlines()[0]
+        log.warning("files of the database may hold URLs of old jobs in clear until it is vacuumed: %s", reason)
 
 
 def _connected(connection: Any, record: object) -> None:  # noqa: ARG001  (as SQLAlchemy calls it)

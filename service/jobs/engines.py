@@ -101,6 +101,8 @@ class RayEngine:
         bundle = registry.get(self._name)
         self.model_sha256 = bundle.sha256
         spec_with(bundle.model.spec, self._options.answer)
+        # No stage needs these, and all of them would be sent to all machines.
+        settings = settings.model_copy(update=dict.fromkeys(("secret_key", "jobs_url", "job_webhook_secret")))
         if settings.models_dir.is_relative_to(ROOT):
             settings = settings.model_copy(update={"models_dir": settings.models_dir.relative_to(ROOT)})
         self._task = Task(settings, bundle.model.name, bundle.model.spec, self._options, self._allowed)

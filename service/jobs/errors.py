@@ -64,7 +64,16 @@ class FetchFailed(JobError):
     status = 422
     code = "fetch_failed"
     title = "Fetch failed"
-    remedy = "the detail has the reason; it was tried four times"
+    remedy = "the detail has the reason; what may pass (429, 5xx, a lost connection) was tried four times"
+
+
+class WrongKey(JobError):
+    """What leads to the item's file was encrypted by another `secret_key` than this replica has."""
+
+    status = 500
+    code = "wrong_key"
+    title = "Wrong key"
+    remedy = "give all replicas the same `secret_key`, and keep a former key behind the new one"
 
 
 class GaveUp(JobError):

@@ -19,7 +19,9 @@ from service.jobs.items import Item
 from service.jobs.manifest_items import item_of
 from service.jobs.manifests import HEAD_BYTES, is_manifest, is_named_manifest, rows_of
 from service.jobs.remote import Remote, is_url
+from service.jobs.web import is_web
 from service.names import written
+from service.redaction import hidden
 
 _PATTERN = frozenset("*?[")
 # Of a path that leads to nothing.
@@ -55,7 +57,7 @@ class Inputs:
                 num_found += 1
                 yield found
             if not num_found:
-                name = text if is_url(text) else written(text)
+                name = hidden(text) if is_url(text) else written(text)
                 also = f"; {self.passed_over}" if self.passed_over else ""
                 raise BadInput(f"{name} names no video{also}", value=name)
 
@@ -113,8 +115,7 @@ class Inputs:
 
     def _is_manifest_at(self, url: str) -> bool:
         """By its name without a query; by content where the name says nothing."""
-        is_web = url.lower().startswith(("http://", "https://"))
-        name = urlsplit(url).path if is_web else url.partition("?versionId=")[0]
+        name = urlsplit(url).path if is_web(url) else url.partition("?versionId=")[0]
         if is_named_manifest(name) or suffix_of(name) in VIDEO_SUFFIXES:
             return is_named_manifest(name)
         try:

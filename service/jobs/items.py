@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,7 +26,8 @@ class Item:
     """One video. id: unique in the batch, and what a resumed batch knows it by. Times in seconds from its start.
 
     uri: a URL, or a path of this machine as `names.written` has it. json_id: the id as it was given, where that is no
-    string; a row has it so again.
+    string; a row has it so again. source: the whole URL, where `uri` is one without its credentials (`Keys.named`);
+    never in a row, a log, a message.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Item:
     start_seconds: float = 0.0
     end_seconds: float = math.inf
     json_id: JsonId | None = None
+    source: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, json_id: JsonId | None, uri: str, start_seconds: float = 0.0, end_seconds: float = math.inf) -> Item:
@@ -47,6 +49,11 @@ class Item:
     def row_id(self) -> JsonId:
         """As its row has it."""
         return self.id if self.json_id is None else self.json_id
+
+    @property
+    def location(self) -> str:
+        """Where its file is."""
+        return self.source or self.uri
 
 
 class Row(BaseModel):

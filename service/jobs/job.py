@@ -41,19 +41,22 @@ class Options:
 
 @dataclass(frozen=True)
 class NewJob:
-    """What is asked for, without its items. request_sha256: equal for equal requests."""
+    """What is asked for, without its items. request_sha256: equal for equal requests. webhook_url: whole."""
 
     model: str
     model_sha256: str
     options: Options
     request_sha256: str
     idempotency_key: str | None = None
-    webhook_url: str | None = None
+    webhook_url: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it stands. counts: items by state. Times in seconds since 1970, by the database's clock; read: now."""
+    """A job as it stands. counts: items by state. Times in seconds since 1970, by the database's clock; read: now.
+
+    webhook_url: redacted; webhook_source: the whole one, encrypted, where it is another.
+    """
 
     id: str
     model: str
@@ -66,6 +69,7 @@ class Job:
     counts: Mapping[str, int]
     read: float
     webhook_url: str | None
+    webhook_source: str | None = field(repr=False)
     webhook_due: float | None
     webhook_tries: int
     webhook_error: str | None
@@ -88,7 +92,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Claim:
-    """An item that is ours until the lease ends."""
+    """An item that is ours until the lease ends. sealed: the item's source, encrypted, where it has one."""
 
     job_id: str
     number: int
@@ -97,3 +101,4 @@ class Claim:
     item: Item
     model_sha256: str
     options: Options
+    sealed: str | None = field(default=None, repr=False)

@@ -22,6 +22,7 @@ from service.jobs.job import Options
 from service.jobs.remote import Remote, is_url
 from service.names import path_of, utf8_path, visible
 from service.pipeline import ClipRequest
+from service.redaction import hidden
 from service.serving import Serving
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Predictor:
         Raises Cancelled, DiskFull, EngineLost, NotReady: then there is no row.
         """
         try:
-            with opened(item.uri, self.remote, self.cancelled, path) as (file, sha256):
+            with opened(item.location, self.remote, self.cancelled, path) as (file, sha256):
                 clip = ClipRequest(
                     file, sha256, self.options.answer, start_seconds=item.start_seconds, end_seconds=item.end_seconds,
                     stream=self.options.stream, strict=self.options.strict, priority=self.priority,
@@ -91,10 +92,11 @@ def opened(
     path = path or path_of(uri)
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            raise FetchFailed(f"{uri} can't be read: it is no regular file", value=uri)
+            raise FetchFailed(f"{hidden(uri)} can't be read: it is no regular file", value=hidden(uri))
         sha256 = file_sha256(path)
     except (OSError, ValueError) as error:
-        raise FetchFailed(f"{uri} can't be read: {getattr(error, 'strerror', None) or error}", value=uri) from error
+        reason = getattr(error, "strerror", None) or error
+        raise FetchFailed(f"{hidden(uri)} can't be read: {reason}", value=hidden(uri)) from error
     with utf8_path(path) as readable:
         yield readable, sha256
 

@@ -73,7 +73,7 @@ def run_ray(
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
         cpus, gpus = resources.get("CPU", 1.0), int(resources.get("GPU", 0))
-        waiting = [{"item": json.dumps(asdict(item)), "path": _place(item.uri)} for item in items]
+        waiting = [{"item": json.dumps(asdict(item)), "path": _place(item.location)} for item in items]
         if not waiting:
             return
         rows = (

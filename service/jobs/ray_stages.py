@@ -106,7 +106,7 @@ class Decode:
         item = Item(**json.loads(text))
         index = 0
         try:
-            with opened(item.uri, self._remote, threading.Event(), path) as (file, sha256):
+            with opened(item.location, self._remote, threading.Event(), path) as (file, sha256):
                 opening = self._pool.open(
                     file, self._task.spec, start_seconds=item.start_seconds, end_seconds=item.end_seconds,
                     stream=self._task.options.stream, strict=self._task.options.strict,

@@ -17,7 +17,10 @@ from service.jobs.sink import Sink
 
 @dataclass(frozen=True)
 class Shard:
-    """Items whose id falls to `index` of `count`: the same ones however the inputs are ordered or grow."""
+    """Items whose id falls to `index` of `count`: the same ones however the inputs are ordered or grow.
+
+    Where the id is a redacted URL, the whole one counts: machines may have keys of their own.
+    """
 
     index: int = 0
     count: int = 1
@@ -31,7 +34,8 @@ class Shard:
         return cls(int(index), int(count))
 
     def __contains__(self, item: Item) -> bool:
-        digest = hashlib.blake2b(item.id.encode(), digest_size=8).digest()
+        known_by = item.location if item.id == item.uri else item.id
+        digest = hashlib.blake2b(known_by.encode(), digest_size=8).digest()
         return int.from_bytes(digest) % self.count == self.index
 
 
@@ -47,8 +51,9 @@ def listed_ids(inputs: Iterable[Found], shard: Shard) -> Ids:
     return ids
 
 
-def recorded_ids(sink: Sink, listed: Ids, model_sha256: str) -> Ids:
-    """Ids among `listed` that have their row, each at its status. Raises BadInput where another model wrote some.
+def recorded_ids(sink: Sink, listed: Ids, model_sha256: str, check: Callable[[str], None] = lambda row_id: None) -> Ids:
+    """Ids among `listed` that have their row, each at its status. Raises BadInput where another model wrote some, and
+    what `check` raises for an id.
 
     Memory does not grow with the number of rows.
     """
@@ -60,6 +65,7 @@ def recorded_ids(sink: Sink, listed: Ids, model_sha256: str) -> Ids:
                 "this model; go on with that one, or name another output",
                 value=row.model.sha256,
             )
+        check(row.id_text)
         if row.id_text in listed:
             ids.add(row.id_text, row.status)
     return ids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
@@ -17,9 +16,10 @@ from typing import TYPE_CHECKING
 from service.errors import SpoolFull
 from service.fairness import Priority
 from service.jobs.allowed import check_allowed, prefixes_of
-from service.jobs.errors import JobsUnavailable, UnknownJob
+from service.jobs.errors import JobsUnavailable, UnknownJob, WrongKey
 from service.jobs.items import Row
 from service.jobs.job import Claim, Job
+from service.jobs.kept import kept, made_key
 from service.jobs.predictor import Predictor
 from service.jobs.remote import Remote
 from service.jobs.webhooks import Webhooks
@@ -177,7 +177,10 @@ class Jobs:
                 return
             try:
                 self._settings.jobs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-                place = _place(self._settings.jobs_dir)
+                # A name of the folder: who shares it has the same uploads.
+                place = kept(self._settings.jobs_dir, "place", str(uuid.uuid4()))
+                if not self._settings.secret_keys():
+                    made_key(self._settings.jobs_dir)
                 if wanted or self._settings.jobs_url or self._file.exists():
                     self._open_database(place)
                 self._reason = ""
@@ -187,13 +190,15 @@ class Jobs:
 
     def _open_database(self, place: str) -> None:
         from service.jobs.database import open_database
+        from service.jobs.keys import Keys
         from service.jobs.store import JobStore
 
         settings = self._settings
         url = settings.jobs_url
-        engine = open_database(url.get_secret_value() if url else f"sqlite:///{self._file}")
+        keys = Keys.of(settings)
+        engine = open_database(url.get_secret_value() if url else f"sqlite:///{self._file}", keys)
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        store = JobStore(engine, owner=owner, place=place, lease_seconds=settings.job_lease_seconds)
+        store = JobStore(engine, keys=keys, owner=owner, place=place, lease_seconds=settings.job_lease_seconds)
         if key := settings.job_webhook_secret:
             self._webhooks = Webhooks(store, key.get_secret_value(), self.check_webhook, self._body)
         self._worker = JobWorker(
@@ -210,7 +215,11 @@ class Jobs:
         [model] = [model for model in self._serving.models.values() if model.sha256 == claim.model_sha256]
         predict = Predictor(self._serving, model, self._remote, claim.options, Priority.JOB, cancelled)
         uploaded = self.uploads / claim.job_id / str(claim.number) if claim.item.uri.startswith(UPLOAD) else None
-        return predict(claim.item, uploaded)
+        try:
+            item = self.store.item(claim)
+        except WrongKey as error:
+            return Row.failed(claim.item, error)
+        return predict(item, uploaded)
 
     def _settled(self) -> None:
         if self.store.finish():
@@ -223,13 +232,3 @@ def _num_bytes(folder: Path) -> int:
         return sum(path.stat().st_size for path in folder.iterdir())
     except FileNotFoundError:  # its job has ended meanwhile
         return 0
-
-
-def _place(folder: Path) -> str:
-    """A name of this folder, for good: who shares it has the same uploads."""
-    file, new = folder / "place", folder / f"place-{uuid.uuid4()}"
-    new.write_text(str(uuid.uuid4()), encoding="ascii")
-    with contextlib.suppress(FileExistsError):
-        file.hardlink_to(new)  # whole, or not at all
-    new.unlink()
-    return file.read_text(encoding="ascii")

@@ -2,6 +2,9 @@
 
 An item is claimed by one statement, under a lease that its replica renews; when that runs out another takes it over.
 Each claim raises the item's fence, and a result counts only with the fence of its claim: so every item has one result.
+
+URLs have credentials in their queries. The database has them redacted, as rows do, and beside them encrypted, as long
+as somebody has to fetch them.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -34,19 +38,23 @@ from service.jobs.database import READS_ONLY, transaction
 from service.jobs.errors import BadInput, IdempotencyMismatch, UnknownJob
 from service.jobs.items import Item, Row
 from service.jobs.job import Claim, Job, NewJob, Options
+from service.jobs.keys import Keys
 from service.jobs.tables import ITEMS, JOBS, RESULTS, now
+from service.redaction import scrubbed
 
 _INSERT_ROWS = 1000
 
 
 class JobStore:
-    """For threads of any number of replicas. owner: of this replica's leases; place: of the uploads it has.
+    """For threads of any number of replicas. owner: of this replica's leases; place: of the uploads it has; keys: the
+    deployment's.
 
     All methods raise JobsUnavailable where the database is away.
     """
 
-    def __init__(self, engine: Engine, *, owner: str, place: str, lease_seconds: float = 30.0) -> None:
+    def __init__(self, engine: Engine, *, keys: Keys, owner: str, place: str, lease_seconds: float = 30.0) -> None:
         self._engine = engine
+        self._keys = keys
         self._reading = engine.execution_options(**READS_ONLY)
         self._owner = owner
         self._place = place
@@ -60,12 +68,12 @@ class JobStore:
         """
         try:
             with transaction(self._engine) as connection:
-                if known := _by_key(connection, new):
+                if known := self._by_key(connection, new):
                     return known
                 self._insert(connection, job_id, new, items, self._place if uploads else None)
         except IntegrityError:  # the same key, at the same moment
             with transaction(self._engine) as connection:
-                if known := _by_key(connection, new):
+                if known := self._by_key(connection, new):
                     return known
             raise
         return job_id
@@ -73,14 +81,17 @@ class JobStore:
     def _insert(
         self, connection: Connection, job_id: str, new: NewJob, items: Iterable[Item], place: str | None
     ) -> None:
+        hook = new.webhook_url
+        said = None if hook is None else self._keys.redacted(hook)
         connection.execute(insert(JOBS).values(
             id=job_id, created=now(), model=new.model, model_sha256=new.model_sha256, options=new.options.to_json(),
-            num_items=0, idempotency_key=new.idempotency_key, request_sha256=new.request_sha256,
-            webhook_url=new.webhook_url, webhook_tries=0,
+            num_items=0, idempotency_key=new.idempotency_key,
+            request_sha256=self._keys.fingerprints(new.request_sha256)[0], webhook_tries=0,
+            webhook_url=said, webhook_source=None if hook is None or hook == said else self._keys.seal(hook),
         ))  # fmt: skip
         count = 0
-        numbered = enumerate(items)
-        while rows := [_item_row(job_id, number, item, place) for number, item in islice(numbered, _INSERT_ROWS)]:
+        numbered = enumerate(map(self._keys.named, items))
+        while rows := [self._item_row(job_id, number, item, place) for number, item in islice(numbered, _INSERT_ROWS)]:
             try:
                 with connection.begin_nested():
                     connection.execute(insert(ITEMS), rows)
@@ -157,7 +168,7 @@ class JobStore:
     def record(self, claim: Claim, row: Row) -> bool:
         """The item's result, once: False where the lease went to another meanwhile, or the job was cancelled."""
         with transaction(self._engine) as connection:
-            settled = update(ITEMS).where(*_ours(claim)).values(state=row.status, owner=None, lease_until=None)
+            settled = update(ITEMS).where(*_ours(claim)).values(**_SETTLED, state=row.status)
             if connection.execute(settled).rowcount != 1:
                 return False
             said = row.to_json()
@@ -181,7 +192,7 @@ class JobStore:
             open_job = and_(JOBS.c.id == job_id, JOBS.c.finished.is_(None), JOBS.c.cancelled.is_(None))
             with transaction(self._engine) as connection:
                 connection.execute(update(JOBS).where(open_job).values(cancelled=now()))
-                connection.execute(update(ITEMS).where(left).values(state="cancelled", owner=None, lease_until=None))
+                connection.execute(update(ITEMS).where(left).values(**_SETTLED, state="cancelled"))
         return self.get(job_id)
 
     def finish(self) -> list[str]:
@@ -233,17 +244,55 @@ class JobStore:
 
     def webhook_delivered(self, job_id: str) -> None:
         """It was heard."""
-        heard = {"webhook_due": None, "webhook_delivered": now(), "webhook_error": None}
+        heard = {"webhook_due": None, "webhook_delivered": now(), "webhook_error": None, "webhook_source": None}
         with transaction(self._engine) as connection:
             connection.execute(update(JOBS).where(JOBS.c.id == job_id).values(heard))
 
     def webhook_failed(self, job_id: str, error: str, again_seconds: float | None) -> None:
         """It was not. again_seconds: from now; None gives up."""
-        due = None if again_seconds is None else now() + again_seconds
+        said: dict[str, Any] = {"webhook_error": scrubbed(error)[:1000]}
+        if again_seconds is None:
+            said |= {"webhook_due": None, "webhook_source": None}
+        else:
+            said |= {"webhook_due": now() + again_seconds}
         with transaction(self._engine) as connection:
-            connection.execute(
-                update(JOBS).where(JOBS.c.id == job_id).values(webhook_due=due, webhook_error=error[:1000])
+            connection.execute(update(JOBS).where(JOBS.c.id == job_id).values(said))
+
+    def item(self, claim: Claim) -> Item:
+        """The claim's item, with what leads to its file. Raises WrongKey."""
+        return claim.item if claim.sealed is None else replace(claim.item, source=self._keys.unseal(claim.sealed))
+
+    def webhook(self, job: Job) -> str:
+        """Where to tell of the job, whole. Raises WrongKey."""
+        return (job.webhook_url or "") if job.webhook_source is None else self._keys.unseal(job.webhook_source)
+
+    def _by_key(self, connection: Connection, new: NewJob) -> str | None:
+        if new.idempotency_key is None:
+            return None
+        known = connection.execute(
+            select(JOBS.c.id, JOBS.c.request_sha256).where(JOBS.c.idempotency_key == new.idempotency_key)
+        ).first()
+        if known is None:
+            return None
+        if known.request_sha256 not in self._keys.fingerprints(new.request_sha256):
+            raise IdempotencyMismatch(
+                f"Idempotency-Key {new.idempotency_key} was used for another request (job {known.id}); take a new one",
+                value=new.idempotency_key,
             )
+        return str(known.id)
+
+    def _item_row(self, job_id: str, number: int, item: Item, place: str | None) -> dict[str, object]:
+        return {
+            "job_id": job_id, "number": number, "id": item.id,
+            "json_id": None if item.json_id is None else json.dumps(item.json_id), "uri": item.uri,
+            "source": self._keys.seal(item.source) if item.source else None, "start_seconds": item.start_seconds,
+            "end_seconds": None if item.end_seconds == math.inf else item.end_seconds, "place": place,
+            "state": "queued", "fence": 0, "tries": 0,
+        }  # fmt: skip
+
+
+# Nobody will fetch it any more.
+_SETTLED = {"owner": None, "lease_until": None, "source": None}
 
 
 def _ours(claim: Claim) -> tuple[Any, ...]:
@@ -253,37 +302,14 @@ def _ours(claim: Claim) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _by_key(connection: Connection, new: NewJob) -> str | None:
-    if new.idempotency_key is None:
-        return None
-    known = connection.execute(
-        select(JOBS.c.id, JOBS.c.request_sha256).where(JOBS.c.idempotency_key == new.idempotency_key)
-    ).first()
-    if known is None:
-        return None
-    if known.request_sha256 != new.request_sha256:
-        raise IdempotencyMismatch(
-            f"Idempotency-Key {new.idempotency_key} was used for another request (job {known.id}); take a new one",
-            value=new.idempotency_key,
-        )
-    return str(known.id)
-
-
-def _item_row(job_id: str, number: int, item: Item, place: str | None) -> dict[str, object]:
-    json_id = None if item.json_id is None else json.dumps(item.json_id)
-    return {
-        "job_id": job_id, "number": number, "id": item.id, "json_id": json_id, "uri": item.uri, "place": place,
-        "start_seconds": item.start_seconds, "end_seconds": None if item.end_seconds == math.inf else item.end_seconds,
-        "state": "queued", "fence": 0, "tries": 0,
-    }  # fmt: skip
-
-
 def _claim(row: RowMapping, job: Any) -> Claim:
     end = math.inf if row["end_seconds"] is None else row["end_seconds"]
     json_id = None if row["json_id"] is None else json.loads(row["json_id"])
     item = Item(row["id"], row["uri"], row["start_seconds"], end, json_id=json_id)
     options = Options.of_json(job.options)
-    return Claim(row["job_id"], row["number"], row["fence"], row["tries"], item, job.model_sha256, options)
+    return Claim(
+        row["job_id"], row["number"], row["fence"], row["tries"], item, job.model_sha256, options, row["source"]
+    )
 
 
 def _job(connection: Connection, row: RowMapping) -> Job:

@@ -21,11 +21,13 @@ JOBS = Table(
     Column("options", Text, nullable=False),  # JSON of `store.Options`
     Column("num_items", Integer, nullable=False),
     Column("idempotency_key", String(255), unique=True),
-    Column("request_sha256", String(64), nullable=False),  # another request with the same key is an error
+    # Of the request, signed by the deployment key; another request with the same idempotency key is an error.
+    Column("request_sha256", String(64), nullable=False),
     Column("started", Float),
     Column("cancelled", Float),
     Column("finished", Float),
-    Column("webhook_url", Text),
+    Column("webhook_url", Text),  # redacted
+    Column("webhook_source", Text),  # encrypted, where it is another; NULL once it was heard, or given up
     Column("webhook_due", Float),  # NULL: nothing is to be sent
     Column("webhook_tries", Integer, nullable=False),
     Column("webhook_error", Text),
@@ -40,7 +42,8 @@ ITEMS = Table(
     Column("number", Integer, primary_key=True),  # place in the manifest, from 0
     Column("id", Text, nullable=False),
     Column("json_id", Text),  # as JSON, where it is no string
-    Column("uri", Text, nullable=False),
+    Column("uri", Text, nullable=False),  # redacted
+    Column("source", Text),  # the whole URL, encrypted, where it is another; NULL once the item is settled
     Column("start_seconds", Float, nullable=False),
     Column("end_seconds", Float),  # NULL: to the end
     Column("place", String(36)),  # of an upload: the jobs_dir that has it; NULL: whoever comes first

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from service.jobs.errors import UriNotAllowed
+from service.jobs.errors import UriNotAllowed, WrongKey
 from service.jobs.job import Job
+from service.jobs.web import request_line
 from service.metrics import JOB_WEBHOOKS
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class Webhooks:
         while job := self._store.due_webhook():
             try:
                 self._send(job)
-            except (httpx.HTTPError, UriNotAllowed) as error:
-                last = job.webhook_tries >= _TRIES or isinstance(error, UriNotAllowed)
+            except (httpx.HTTPError, httpx.InvalidURL, UriNotAllowed, WrongKey) as error:
+                last = job.webhook_tries >= _TRIES or not isinstance(error, httpx.HTTPError)
                 JOB_WEBHOOKS.labels("given_up" if last else "failed").inc()
                 again = None if last else pause_seconds(job.webhook_tries)
                 self._store.webhook_failed(job.id, str(error) or type(error).__name__, again)
@@ -72,7 +73,7 @@ class Webhooks:
                 self._store.webhook_delivered(job.id)
 
     def _send(self, job: Job) -> None:
-        url = job.webhook_url or ""
+        url = self._store.webhook(job)
         self._check(url)
         body, timestamp = self._body(job).encode(), int(time.time())
         headers = {
@@ -82,6 +83,7 @@ class Webhooks:
             "webhook-signature": signature(self._key, job.id, timestamp, body),
         }
         with httpx.Client(timeout=_TIMEOUT_SECONDS, follow_redirects=False, trust_env=False) as client:
-            answer = client.post(url, content=body, headers=headers)
+            answer = client.post(**request_line(url), content=body, headers=headers)
         if not answer.is_success:  # a redirect too: it might lead to a host that nobody allowed
-            raise httpx.HTTPStatusError(f"{answer.status_code} of {url}", request=answer.request, response=answer)
+            said = f"{answer.status_code} of {job.webhook_url}"
+            raise httpx.HTTPStatusError(said, request=answer.request, response=answer)

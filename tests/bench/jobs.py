@@ -149,6 +149,7 @@ def _takeover(folder: Path, url: str, options: Namespace) -> Takeover:
     short = [clip.path for clip in clips_of(options.data, options.seed)]
     settings: dict[str, Any] = {
         "feature_cache_bytes": 0, "jobs_url": url, "job_lease_seconds": 5,
+        "secret_key": "a key of these replicas and long",
         "job_uri_prefixes": ",".join(sorted({path.parent.as_uri() for path in short})),
     }  # fmt: skip
     engine = sqlalchemy.create_engine(url)

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+import typer
+from pydantic import SecretStr, ValidationError
 
 from service.settings import MIB, Settings, available_cores, available_memory_bytes
+from service.terminal import read_settings
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +97,41 @@ def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name:
         Settings()
     assert [problem["input"] for problem in caught.value.errors()] == [value]
     assert name in str(caught.value).lower()
+
+
+LONG = "k" * 32
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"secret_key": "short"}, ["5 characters", "32", "openssl rand -base64 32"]),
+        ({"secret_key": f"{LONG},short"}, ["5 characters"]),
+        ({"jobs_url": "postgresql+psycopg://u:word@host/db"}, ["secret_key", "REELSERVE_SECRET_KEY", "openssl rand"]),
+        ({"jobs_url": "postgresql+psycopg://u:word@host/db", "secret_key": " , "}, ["secret_key is not"]),
+    ],
+)
+def test_a_key_is_long_and_there(
+    settings: dict[str, str], words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is said of it repeats no secret."""
+    for name, value in settings.items():
+        monkeypatch.setenv(f"REELSERVE_{name.upper()}", value)
+    with pytest.raises(typer.Exit):
+        read_settings()
+    said = capsys.readouterr().err
+    assert [word for word in words if word not in said] == [], said
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    for secret in ("short", "u:word", LONG):
+        assert secret not in said + str(caught.value)
+
+
+def test_keys_are_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().secret_keys() == []
+    monkeypatch.setenv("REELSERVE_SECRET_KEY", f"{LONG}, {LONG}2")
+    assert Settings(jobs_url=SecretStr("sqlite://")).secret_keys() == [LONG, f"{LONG}2"]
+    assert LONG not in repr(Settings())
 
 
 def test_an_unknown_name_in_the_file_is_refused(toml: Path) -> None:

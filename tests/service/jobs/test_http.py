@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from service.errors import Cancelled, TooLarge
-from service.jobs import remote as remote_module
+from service.jobs import retries
 from service.jobs.errors import FetchFailed, UriNotAllowed
 from service.jobs.inputs import Inputs
 from service.jobs.items import Item
 from service.jobs.remote import Remote
-from service.spool import Spool
+from service.spool import Spool, SpoolFile
 
 DATA = np.random.default_rng(0).bytes(20 * 1024 * 1024 + 7)
 
@@ -83,7 +83,7 @@ def site() -> Iterator[Site]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     found.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     yield found
     server.shutdown()
@@ -93,7 +93,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def remote(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remote:
-    monkeypatch.setattr(remote_module, "_LONGEST_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(retries, "_LONGEST_WAIT_SECONDS", 0.05)
     return Remote([f"{site.url}/"], Spool(tmp_path / "spool", 1 << 30, 1 << 30))
 
 
@@ -182,11 +182,22 @@ def test_a_file_that_is_too_large_leaves_nothing(site: Site, tmp_path: Path) -> 
     assert list((tmp_path / "spool").iterdir()) == []
 
 
-def test_a_cancelled_batch_reads_no_further(site: Site, remote: Remote, tmp_path: Path) -> None:
+def test_a_cancelled_batch_reads_no_further(
+    site: Site, remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Be it cancelled before its first byte or after it."""
     site.files["/clip.mp4"] = DATA
-    cancelled = threading.Event()
-    cancelled.set()
-    with pytest.raises(Cancelled), remote.fetched(f"{site.url}/clip.mp4", cancelled):
-        pass
-    assert list((tmp_path / "spool").iterdir()) == []
-    assert len(site.gets) <= 1
+    cancelled, written, write = threading.Event(), [0], SpoolFile.write
+
+    def cancel(file: SpoolFile, data: bytes) -> None:
+        written[0] += len(data)
+        write(file, data)
+        cancelled.set()
+
+    monkeypatch.setattr(SpoolFile, "write", cancel)
+    for _ in range(2):
+        with pytest.raises(Cancelled), remote.fetched(f"{site.url}/clip.mp4", cancelled):
+            pass
+        assert list((tmp_path / "spool").iterdir()) == []
+    assert len(site.gets) == 1
+    assert 0 < written[0] < len(DATA)

@@ -22,6 +22,7 @@ from service.jobs.ray_stages import Record, columns, records_of
 from tests.drawn import Drawn, draw
 from tests.ports import free_port
 from tests.real_clips import real_clip
+from tests.scripted import answer, scripted
 from tests.server import DEADLINE_SECONDS, wait_until
 from tests.service.jobs.test_command import batch, command, copies, recorded_lines, rows
 
@@ -103,8 +104,16 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_cluster_that_runs_already(cluster: str, clip: Drawn, tmp_path: Path) -> None:
     """Its workers get the application by Ray, models and all, and no paths but absolute ones."""
     names = copies(clip, tmp_path / "clips", 3)
-    batch(tmp_path, "clips", "--out", "out.jsonl", "--engine", "ray", "--address", cluster)
-    assert sorted(row.id for row in rows(tmp_path / "out.jsonl")) == names
+    with scripted() as site:
+        site.script = [answer(200, clip.path.read_bytes())]
+        signed = [f"{site.url}/signed?Signature=s3cr3t%2B", "--allow", f"{site.url}/"]
+        words = ["--engine", "ray", "--address", cluster]
+        text = batch(tmp_path, "clips", *signed, "--out", "out.jsonl", *words, jobs_dir=tmp_path / "jobs")
+        assert site.asked == [b"GET /signed?Signature=s3cr3t%2B HTTP/1.1"]
+    found = sorted(row.id for row in rows(tmp_path / "out.jsonl"))
+    assert found[:3] == names
+    assert found[3].startswith(f"{site.url}/signed?redacted=")
+    assert "s3cr3t" not in text + (tmp_path / "out.jsonl").read_text()
     client = batch(tmp_path, "clips", "--out", "o.jsonl", "--engine", "ray", "--address", f"ray://{cluster}", status=2)
     assert "--address auto" in client
 

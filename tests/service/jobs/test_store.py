@@ -12,29 +12,31 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from service.answers import AnswerOptions
 from service.jobs.database import migrate, open_database
-from service.jobs.errors import BadInput, IdempotencyMismatch, UnknownJob
+from service.jobs.errors import BadInput, IdempotencyMismatch, UnknownJob, WrongKey
 from service.jobs.items import Item, Row
 from service.jobs.job import Claim, NewJob, Options, new_id
+from service.jobs.keys import Keys
 from service.jobs.store import JobStore
 from service.jobs.tables import metadata
 
 SHA = "a" * 64
 OPTIONS = Options(AnswerOptions(top_k=3, window_frames=8), strict=True, stream=1)
+KEYS = Keys(["a key of the tests and a long one"])
 
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_database(database_url)
+    engine = open_database(database_url, KEYS)
     yield engine
     engine.dispose()
 
 
 def store_of(engine: Engine, owner: str = "one", lease_seconds: float = 60.0, place: str = "here") -> JobStore:
-    return JobStore(engine, owner=owner, place=place, lease_seconds=lease_seconds)
+    return JobStore(engine, keys=KEYS, owner=owner, place=place, lease_seconds=lease_seconds)
 
 
 def items(count: int) -> Iterator[Item]:
@@ -55,14 +57,14 @@ def row(claim: Claim, status: str = "ok") -> Row:
 
 
 def test_migrations_make_the_tables(engine: Engine) -> None:
-    migrate(engine)  # once more: nothing to do
+    migrate(engine, KEYS)  # once more: nothing to do
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
 def test_many_replicas_may_start_at_once(database_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        for engine in list(pool.map(open_database, [database_url] * 4)):
+        for engine in list(pool.map(open_database, [database_url] * 4, [KEYS] * 4)):
             assert store_of(engine).newest(10) == []
             engine.dispose()
 
@@ -133,7 +135,7 @@ def test_two_replicas_share_all_items_and_none_is_done_twice(engine: Engine, dat
     done: list[str] = []
 
     def work(owner: str) -> None:
-        mine = open_database(database_url)
+        mine = open_database(database_url, KEYS)
         store = store_of(mine, owner)
         while claims := store.claim(3, [SHA]):
             for claim in claims:
@@ -250,6 +252,60 @@ def test_deleting_and_expiring(engine: Engine) -> None:
     time.sleep(0.01)
     assert store.expire(0.001) == [kept]
     assert store.newest(10) == []
+
+
+SECRET = "s3cr3t"  # noqa: S105
+SIGNED = "https://user:s3cr3t@host/f?Signature=s3cr3t"
+
+
+def everything(engine: Engine) -> str:
+    """All that the tables say."""
+    with engine.connect() as connection:
+        return repr([connection.execute(select(table)).all() for table in metadata.sorted_tables])
+
+
+def test_credentials_are_encrypted_as_long_as_they_are_needed(engine: Engine) -> None:
+    store = store_of(engine)
+    signed = [Item(SIGNED, SIGNED), Item("mine", SIGNED, 1.0), Item(f"{SIGNED}2", f"{SIGNED}2")]
+    job_id = store.create(new_id(), new(webhook_url=SIGNED, request_sha256="of s3cr3t"), signed)
+    assert SECRET not in everything(engine)
+    assert SECRET not in repr(store.get(job_id)) + repr(store.newest(1))
+    claims = store.claim(3, [SHA])
+    assert SECRET not in repr(claims)
+    assert [store.item(claim).location for claim in claims] == [item.uri for item in signed]
+    assert [claim.item.id for claim in claims] == [KEYS.redacted(SIGNED), "mine", KEYS.redacted(f"{SIGNED}2")]
+    assert everything(engine).count("gAAAA") == 4  # as tokens of Fernet begin
+    assert store.record(claims[0], row(claims[0]))
+    assert everything(engine).count("gAAAA") == 3
+    store.cancel(job_id)
+    assert everything(engine).count("gAAAA") == 1
+    assert store.finish() == [job_id]
+    job = store.due_webhook()
+    assert job is not None and store.webhook(job) == SIGNED  # noqa: PT018
+    store.webhook_failed(job_id, f"503 of {SIGNED}", 60.0)
+    assert store.get(job_id).webhook_error == "503 of https://host/f?redacted"
+    store.webhook_delivered(job_id)
+    assert everything(engine).count("gAAAA") == 0
+
+
+def test_a_webhook_that_is_given_up_keeps_no_credentials(engine: Engine) -> None:
+    store = store_of(engine)
+    job_id = made(store, 1, webhook_url=SIGNED)
+    store.webhook_failed(job_id, "gone", None)
+    assert store.get(job_id).webhook_source is None
+
+
+def test_another_key_opens_nothing_and_breaks_nothing(engine: Engine) -> None:
+    store = store_of(engine)
+    stranger = JobStore(engine, keys=Keys(["the key of a stranger and long"]), owner="two", place="here")
+    job_id = store.create(new_id(), new(webhook_url=SIGNED), [Item("a", SIGNED), Item("b", "s3://bucket/b.mp4")])
+    signed, plain = stranger.claim(2, [SHA])
+    assert stranger.item(plain).location == "s3://bucket/b.mp4"
+    with pytest.raises(WrongKey, match="secret_key"):
+        stranger.item(signed)
+    with pytest.raises(WrongKey, match="secret_key"):
+        stranger.webhook(stranger.get(job_id))
+    assert stranger.record(signed, row(signed, "error"))
 
 
 def test_a_webhook_is_due_until_it_was_heard(engine: Engine) -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import logging
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import Engine
 
 from service.jobs import webhooks
 from service.jobs.allowed import check_allowed, prefixes_of
 from service.jobs.database import open_database
 from service.jobs.items import Row
 from service.jobs.job import new_id
+from service.jobs.keys import Keys
 from service.jobs.store import JobStore
 from service.jobs.webhooks import Webhooks, key_of, signature
 from tests.receiver import Receiver, receiving
-from tests.service.jobs.test_store import SHA, items, new
+from tests.service.jobs.test_store import KEYS, SHA, items, new
 
 SECRET = "a secret of the tests"  # noqa: S105
 
@@ -29,10 +32,15 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def store(database_url: str) -> Iterator[JobStore]:
-    engine = open_database(database_url)
-    yield JobStore(engine, owner="one", place="here")
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = open_database(database_url, KEYS)
+    yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def store(engine: Engine) -> JobStore:
+    return JobStore(engine, keys=KEYS, owner="one", place="here")
 
 
 def finished(store: JobStore, url: str) -> str:
@@ -95,6 +103,31 @@ def test_a_receiver_that_never_answers_is_given_up_with_its_reason(
     assert (job.webhook_tries, job.webhook_due, job.webhook_delivered) == (4, None, None)
     assert job.webhook_error is not None
     assert "503" in job.webhook_error
+
+
+def test_a_url_s_query_is_sent_as_it_is_and_never_said(
+    store: JobStore, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where nobody hears it, and in the log of httpx."""
+    monkeypatch.setattr(webhooks, "_FIRST_PAUSE_SECONDS", 0.0)
+    receiver.statuses = [500, 200]
+    url = f"{receiver.url}hook/%7E;a?token=s3cr3t%2Bc%2fd&token="
+    job_id = finished(store, url)
+    with caplog.at_level(logging.DEBUG):
+        sender(store, receiver.url).send_due()
+    assert receiver.paths == ["/hook/%7E;a?token=s3cr3t%2Bc%2fd&token="] * 2
+    assert "s3cr3t" not in caplog.text + repr(store.get(job_id))
+    assert f"500 of {receiver.url}hook/%7E;a?redacted=" in caplog.text
+
+
+def test_a_url_that_nobody_here_can_read_is_given_up(engine: Engine, receiver: Receiver, store: JobStore) -> None:
+    job_id = finished(store, f"{receiver.url}hook?token=s3cr3t")
+    other = JobStore(engine, keys=Keys(["the key of a stranger and long"]), owner="two", place="here")
+    sender(other, receiver.url).send_due()
+    assert receiver.heard == []
+    job = store.get(job_id)
+    assert (job.webhook_due, job.webhook_delivered) == (None, None)
+    assert "secret_key" in (job.webhook_error or "")
 
 
 def test_who_is_not_allowed_any_more_is_not_called(store: JobStore, receiver: Receiver) -> None:

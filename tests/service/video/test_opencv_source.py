@@ -13,7 +13,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-from service.video.capture import Capture, Header
 
 from service.errors import EmptyFile
 from service.video.errors import NotAVideo
