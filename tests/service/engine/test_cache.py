@@ -19,12 +19,14 @@ from service.video.container import Container
 from service.video.decode import DecodeReport
 
 REPORT = DecodeReport(
-    duration_seconds=1.0, width=32, height=32, sample_aspect_ratio="1:1", codec="h264", rotation_degrees=0,
-    time_base="pts", frames_walked=8, frames_decoded=8, frames_used=8, frames_repeated=0, frames_dropped=0,
+    duration_seconds=1.0, stream_start_seconds=0.0, width=32, height=32, sample_aspect_ratio="1:1", codec="h264",
+    decoder="opencv", rotation_degrees=0, mirrored=False, time_base="pts", frames_walked=8, frames_decoded=8, frames_used=8, frames_repeated=0, frames_dropped=0,
     frames_damaged=0, first_seconds=0.0, last_seconds=0.9, origin_seconds=0.0, ticks=8,
+    ticks_end_seconds=1.0,
 )  # fmt: skip
 KEY = FeatureKey(
-    file_sha256="f" * 64, pixels_sha256="a" * 64, start_seconds=0.0, end_seconds=9.0, strict=False, decoder="1",
+    file_sha256="f" * 64, pixels_sha256="a" * 64, start_seconds=0.0, end_seconds=9.0, stream=None, strict=False,
+    decoder="1",
     encoder_sha256="e" * 64, runtime="onnxruntime-cpu", precision="fp32",
 )  # fmt: skip
 

@@ -200,12 +200,12 @@ def test_in_this_process(tmp_path: Path) -> None:
     path = draw(tmp_path / "clip.mp4", 100).path
     prober = Prober(path, DecodeLimits())
     prober.measure(10.0)
-    measured = prober.facts(identify(path))
+    measured = prober.facts()
     assert measured.speed is not None
     assert (measured.speed.frames, measured.walk) == (24, None)
     while not prober.ended:
         prober.walk(0.0001)
-    walk = prober.facts(identify(path)).walk
+    walk = prober.facts().walk
     assert walk is not None
     assert walk.num_frames == 100
 
