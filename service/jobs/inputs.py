@@ -47,6 +47,7 @@ class Inputs:
         self.passed_over = PassedOver()
         self._inputs = tuple(inputs)
         self._remote = remote
+        self._are_manifests: dict[str, bool] = {}  # by URL; asked once
 
     def __iter__(self) -> Iterator[Found]:
         """Raises BadInput for what is missing, not allowed, empty or malformed."""
@@ -118,10 +119,12 @@ class Inputs:
         name = urlsplit(url).path if is_web(url) else url.partition("?versionId=")[0]
         if is_named_manifest(name) or suffix_of(name) in VIDEO_SUFFIXES:
             return is_named_manifest(name)
-        try:
-            return is_manifest(self._remote.head(url, HEAD_BYTES))
-        except FetchFailed:  # its row will say so
-            return False
+        if url not in self._are_manifests:
+            try:
+                self._are_manifests[url] = is_manifest(self._remote.head(url, HEAD_BYTES))
+            except FetchFailed:  # its row will say so
+                self._are_manifests[url] = False
+        return self._are_manifests[url]
 
 
 def read_manifest(name: str, path: Path, folder: Path | None = None) -> Iterator[Found]:

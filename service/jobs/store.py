@@ -9,8 +9,6 @@ as somebody has to fetch them.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from itertools import islice
@@ -20,12 +18,10 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    RowMapping,
     and_,
     case,
     delete,
     exists,
-    func,
     insert,
     or_,
     select,
@@ -37,8 +33,9 @@ from sqlalchemy.exc import IntegrityError
 from service.jobs.database import READS_ONLY, transaction
 from service.jobs.errors import BadInput, IdempotencyMismatch, UnknownJob
 from service.jobs.items import Item, Row
-from service.jobs.job import Claim, Job, NewJob, Options
+from service.jobs.job import Claim, Job, NewJob
 from service.jobs.keys import Keys
+from service.jobs.records import claim_of, item_row, job_of
 from service.jobs.tables import ITEMS, JOBS, RESULTS, now
 from service.redaction import scrubbed
 
@@ -91,7 +88,9 @@ class JobStore:
         ))  # fmt: skip
         count = 0
         numbered = enumerate(map(self._keys.named, items))
-        while rows := [self._item_row(job_id, number, item, place) for number, item in islice(numbered, _INSERT_ROWS)]:
+        while rows := [
+            item_row(self._keys, job_id, number, item, place) for number, item in islice(numbered, _INSERT_ROWS)
+        ]:
             try:
                 with connection.begin_nested():
                     connection.execute(insert(ITEMS), rows)
@@ -108,13 +107,13 @@ class JobStore:
             row = connection.execute(select(JOBS, now().label("read")).where(JOBS.c.id == job_id)).mappings().first()
             if row is None:
                 raise UnknownJob(f"there is no job {job_id}; it may have been deleted", value=job_id)
-            return _job(connection, row)
+            return job_of(connection, row)
 
     def newest(self, limit: int) -> list[Job]:
         """The jobs that were made last, the newest first."""
         page = select(JOBS, now().label("read")).order_by(JOBS.c.created.desc(), JOBS.c.id).limit(limit)
         with transaction(self._reading) as connection:
-            return [_job(connection, row) for row in connection.execute(page).mappings().all()]
+            return [job_of(connection, row) for row in connection.execute(page).mappings().all()]
 
     def claim(self, count: int, models: Collection[str]) -> list[Claim]:
         """Up to so many items of these models (sha256): those whose lease is over, then those that wait."""
@@ -152,7 +151,7 @@ class JobStore:
             connection.execute(update(JOBS).where(JOBS.c.id.in_(ids), JOBS.c.started.is_(None)).values(started=now()))
             jobs = {row.id: row for row in connection.execute(select(JOBS).where(JOBS.c.id.in_(ids)))}
         return sorted(
-            (_claim(row, jobs[row["job_id"]]) for row in rows), key=lambda claim: (claim.number, claim.job_id)
+            (claim_of(row, jobs[row["job_id"]]) for row in rows), key=lambda claim: (claim.number, claim.job_id)
         )
 
     def renew(self, claims: Collection[Claim]) -> list[Claim]:
@@ -240,7 +239,7 @@ class JobStore:
         )  # fmt: skip
         with transaction(self._engine) as connection:
             row = connection.execute(taken).mappings().first()
-            return _job(connection, row) if row else None
+            return job_of(connection, row) if row else None
 
     def webhook_delivered(self, job_id: str) -> None:
         """It was heard."""
@@ -281,15 +280,6 @@ class JobStore:
             )
         return str(known.id)
 
-    def _item_row(self, job_id: str, number: int, item: Item, place: str | None) -> dict[str, object]:
-        return {
-            "job_id": job_id, "number": number, "id": item.id,
-            "json_id": None if item.json_id is None else json.dumps(item.json_id), "uri": item.uri,
-            "source": self._keys.seal(item.source) if item.source else None, "start_seconds": item.start_seconds,
-            "end_seconds": None if item.end_seconds == math.inf else item.end_seconds, "place": place,
-            "state": "queued", "fence": 0, "tries": 0,
-        }  # fmt: skip
-
 
 # Nobody will fetch it any more.
 _SETTLED = {"owner": None, "lease_until": None, "source": None}
@@ -300,19 +290,3 @@ def _ours(claim: Claim) -> tuple[Any, ...]:
         ITEMS.c.job_id == claim.job_id, ITEMS.c.number == claim.number, ITEMS.c.fence == claim.fence,
         ITEMS.c.state == "running",
     )  # fmt: skip
-
-
-def _claim(row: RowMapping, job: Any) -> Claim:
-    end = math.inf if row["end_seconds"] is None else row["end_seconds"]
-    json_id = None if row["json_id"] is None else json.loads(row["json_id"])
-    item = Item(row["id"], row["uri"], row["start_seconds"], end, json_id=json_id)
-    options = Options.of_json(job.options)
-    return Claim(
-        row["job_id"], row["number"], row["fence"], row["tries"], item, job.model_sha256, options, row["source"]
-    )
-
-
-def _job(connection: Connection, row: RowMapping) -> Job:
-    states = select(ITEMS.c.state, func.count()).where(ITEMS.c.job_id == row["id"]).group_by(ITEMS.c.state)
-    counts = {state[0]: state[1] for state in connection.execute(states)}
-    return Job(counts=counts, **{name: row[name] for name in Job.__dataclass_fields__ if name != "counts"})

@@ -51,11 +51,11 @@ def test_rows_are_told_apart_and_found_again(tmp_path: Path, site: Scripted, suf
     }
     expected |= {"mine": None, f"{site.url}/plain.mp4": None}
     expected |= {keys.redacted(urls[2]): "403 Said", keys.redacted(urls[3]): "503 Said (tried 4 times)"}
-    assert sorted(row.id for row in found) == sorted(expected)
+    assert sorted(row.id_text for row in found) == sorted(expected)
     assert {row.uri for row in found} == {id_ for id_ in expected if id_ != "mine"}
     for row in found:
-        assert (row.status == "ok") == (expected[row.id] is None)
-        assert (row.message or "").endswith(expected[row.id] or "")
+        assert (row.status == "ok") == (expected[row.id_text] is None)
+        assert (row.message or "").endswith(expected[row.id_text] or "")
     again = batch(
         tmp_path, *words, url(site, "named?on=the-command-line"), "--resume", status=1, **settings
     )  # fmt: skip

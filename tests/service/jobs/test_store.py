@@ -76,6 +76,9 @@ def test_ids_keep_their_kind(engine: Engine) -> None:
     assert [claim.item for claim in store.claim(9, [SHA])] == asked
     with pytest.raises(BadInput, match="same id"):
         store.create(new_id(), new(), iter([Item.of("1", "s3://bucket/a"), Item.of(1, "s3://bucket/b")]))
+    store.create(new_id(), new(), iter([Item.of(7, SIGNED)]))
+    [signed] = [store.item(claim) for claim in store.claim(9, [SHA])]
+    assert (signed.row_id, signed.uri, signed.location) == (7, KEYS.redacted(SIGNED), SIGNED)
 
 
 def test_a_job_from_its_making_to_its_end(engine: Engine) -> None:

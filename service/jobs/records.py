@@ -1,0 +1,43 @@
+"""Items, claims and jobs as the tables hold them, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, func, select
+
+from service.jobs.items import Item
+from service.jobs.job import Claim, Job, Options
+from service.jobs.keys import Keys
+from service.jobs.tables import ITEMS
+
+
+def item_row(keys: Keys, job_id: str, number: int, item: Item, place: str | None) -> dict[str, object]:
+    """Of an item that waits; its source is encrypted."""
+    return {
+        "job_id": job_id, "number": number, "id": item.id,
+        "json_id": None if item.json_id is None else json.dumps(item.json_id), "uri": item.uri,
+        "source": keys.seal(item.source) if item.source else None, "start_seconds": item.start_seconds,
+        "end_seconds": None if item.end_seconds == math.inf else item.end_seconds, "place": place,
+        "state": "queued", "fence": 0, "tries": 0,
+    }  # fmt: skip
+
+
+def claim_of(row: RowMapping, job: Any) -> Claim:
+    """Of an item's row and its job's; the item's source stays encrypted."""
+    end = math.inf if row["end_seconds"] is None else row["end_seconds"]
+    json_id = None if row["json_id"] is None else json.loads(row["json_id"])
+    item = Item(row["id"], row["uri"], row["start_seconds"], end, json_id=json_id)
+    options = Options.of_json(job.options)
+    return Claim(
+        row["job_id"], row["number"], row["fence"], row["tries"], item, job.model_sha256, options, row["source"]
+    )
+
+
+def job_of(connection: Connection, row: RowMapping) -> Job:
+    """Of its row, with its items counted."""
+    states = select(ITEMS.c.state, func.count()).where(ITEMS.c.job_id == row["id"]).group_by(ITEMS.c.state)
+    counts = {state[0]: state[1] for state in connection.execute(states)}
+    return Job(counts=counts, **{name: row[name] for name in Job.__dataclass_fields__ if name != "counts"})
