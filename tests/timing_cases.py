@@ -81,6 +81,11 @@ def steady(_: Rng) -> Times:
     return [i / 25 for i in range(50)]
 
 
+def single(_: Rng) -> Times:
+    """One picture."""
+    return [0.0]
+
+
 def _at(steps: np.ndarray[Any, Any]) -> Times:
     return [0.0, *np.cumsum(steps).tolist()]
 
@@ -218,6 +223,11 @@ CASES = (
     Case(steady, "mov", "libx265", b_frames=2, last_seconds=12.0, note="long-last"),
     Case(steady, "mkv", last_seconds=12.0, note="long-last"),
     Case(steady, "gif", "gif", clock=_CENTISECONDS, last_seconds=7.5, note="long-last"),
+    Case(single, "mp4", last_seconds=7.0),
+    Case(single, "webm", "libvpx-vp9", last_seconds=7.0),
+    Case(single, "gif", "gif", clock=_CENTISECONDS, last_seconds=7.0),
+    Case(single, "ts", last_seconds=0.04),
+    Case(steady, "mxf", "mpeg2video", b_frames=2, clock=_FRAMES, last_seconds=0.04),
     # A clock that does not begin at 0, or before it.
     Case(holds, "mp4", b_frames=2, offset_seconds=3.7, note="late"),
     Case(holds, "mkv", b_frames=2, offset_seconds=3.7, note="late"),
