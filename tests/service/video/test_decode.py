@@ -141,8 +141,9 @@ def test_variable_rates(tmp_path: Path, suffix: str, b_frames: int, sample_fps: 
     end = drawn.timestamps[-1] + 1 / 25  # as the encoder's last packet says
     serving = serving_frames(drawn.timestamps, sample_fps, shown_until=end)
     assert sampled.serving == serving
-    assert sampled.report.duration_seconds == pytest.approx(end, abs=1e-3)
-    assert sampled.report.ticks_end_seconds == pytest.approx(min(end, len(serving) / sample_fps), abs=1e-3)
+    # Of B-frames at uneven times the muxer writes a step of decoding: within a frame.
+    assert sampled.report.duration_seconds == pytest.approx(end, abs=1 / 25)
+    assert sampled.report.ticks_end_seconds == pytest.approx(min(end, len(serving) / sample_fps), abs=1 / 25)
     assert sampled.report.frames_used == len(set(serving))
     assert sampled.report.frames_repeated == len(serving) - len(set(serving))
     assert sampled.report.last_seconds == pytest.approx(drawn.timestamps[serving[-1]], abs=1e-3)
