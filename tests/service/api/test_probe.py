@@ -125,5 +125,5 @@ def test_limits_are_the_servers(tmp_path: Path, clip: Drawn) -> None:
 
 def test_the_documentation_describes_it(client: httpx.Client) -> None:
     operation = client.get("/openapi.json").json()["paths"][PATH]["post"]
-    assert {parameter["name"] for parameter in operation["parameters"]} == {"model", "full"}
+    assert {parameter["name"] for parameter in operation["parameters"]} == {"model", "stream", "full"}
     assert set(operation["responses"]) >= {"200", "400", "404", "413", "415", "422", "503"}
