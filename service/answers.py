@@ -11,7 +11,7 @@ from service.bundle import ModelDocument
 from service.engine.clip_scores import ClipScores
 from service.errors import BadParameter
 from service.results import LabelScore, Segment
-from service.video.decode import DecodeReport
+from service.video.report import DecodeReport
 from service.video.spec import ClipSpec
 from service.video.windows import absorb, runs, smooth
 

@@ -31,9 +31,9 @@ from service.results import CacheOutcome, Prediction
 from service.timing import Watch
 from service.video import sources
 from service.video.container import Container
-from service.video.decode import DecodeReport, check_enough
 from service.video.frames import REVISION
 from service.video.open_video import CHUNKS_HELD, OpenVideo
+from service.video.report import DecodeReport, check_enough
 
 _POLL_SECONDS = 0.1
 # What decides the pixels beside the file and the spec.

@@ -12,7 +12,7 @@ from service.engine.head_run import HeadRun
 from service.results import CacheOutcome, Prediction, Receipt
 from service.timing import Watch
 from service.video.container import Container
-from service.video.decode import DecodeReport
+from service.video.report import DecodeReport
 
 
 def receipt(head: HeadRun, report: DecodeReport, container: Container, sha256: str, cache: CacheOutcome) -> Receipt:

@@ -22,7 +22,8 @@ import av
 import numpy as np
 
 from service.errors import ReelserveError
-from service.video.decode import ClipReader, DecodeReport
+from service.video.decode import ClipReader
+from service.video.report import DecodeReport
 from service.video.spec import ClipSpec
 from tests.drawn import read_index
 from tests.timing_cases import CASES, HEIGHT, WIDTH, Case

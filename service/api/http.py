@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from service.api import error_page, health, jobs, models, openapi, pages, predict, probe, problems
 from service.api.context import RequestContext
 from service.api.declared import check_names
+from service.api.job_status import webhook_body
 from service.jobs.service import Jobs
 from service.serving import Serving
 from service.settings import Settings
@@ -35,7 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.serving = Serving(settings)
     app.state.spool = Spool(settings.spool_dir, settings.spool_quota_bytes, settings.max_upload_bytes)
-    app.state.jobs = Jobs(settings, app.state.serving, app.state.spool, jobs.webhook_body)
+    app.state.jobs = Jobs(settings, app.state.serving, app.state.spool, webhook_body)
     for page in app.routes:
         if isinstance(page, APIRoute) and page.methods:  # of FastAPIOffline, as `Router` does it for ours
             page.methods.add("HEAD")

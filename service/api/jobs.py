@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 from starlette.background import BackgroundTask
 from starlette.types import Receive, Scope, Send
 
 from service.api.job_request import JOB_BODY, received_job
+from service.api.job_status import JobList, JobStatus
 from service.api.methods import Router
 from service.api.openapi import headers, problems, reference
 from service.api.upload import Binary
@@ -40,7 +40,6 @@ from service.jobs.errors import (
     UriNotAllowed,
 )
 from service.jobs.items import Row
-from service.jobs.job import Job, State
 from service.jobs.service import Jobs
 from service.parameters import NUMBER, JobParameters
 from service.spool import Spool
@@ -66,64 +65,6 @@ _LINKS = {
         ("cancel_job", "Cancel it."),
     )
 }
-
-
-class WebhookStatus(BaseModel):
-    """Whether somebody was told that the job has finished."""
-
-    url: str
-    delivered: datetime.datetime | None
-    tries: int
-    next_try: datetime.datetime | None
-    error: str | None = Field(description="Of the last try.")
-
-
-class JobStatus(BaseModel):
-    """A job as it stands."""
-
-    id: str
-    state: State = Field(description="succeeded: each item has its row, and one at least is no error.")
-    model: str
-    model_sha256: str
-    created: datetime.datetime
-    started: datetime.datetime | None
-    finished: datetime.datetime | None
-    num_items: int
-    counts: dict[Literal["queued", "running", "ok", "error", "cancelled"], int]
-    clips_per_second: float | None = Field(description="Items done since it started; null before.")
-    eta_seconds: float | None = Field(description="To its end, at that rate; null where it can't be told.")
-    webhook: WebhookStatus | None
-    results: str = Field(description="Path of its results; those that are there can be read at any time.")
-
-    @classmethod
-    def of(cls, job: Job) -> JobStatus:
-        """For an answer."""
-        seconds = (job.finished or job.read) - job.started if job.started is not None else 0.0
-        rate = job.num_done / seconds if seconds > 0 else None
-        left = job.counts.get("queued", 0) + job.counts.get("running", 0)
-        webhook = None
-        if job.webhook_url is not None:
-            webhook = WebhookStatus(
-                url=job.webhook_url, delivered=_time(job.webhook_delivered), tries=job.webhook_tries,
-                next_try=_time(job.webhook_due), error=job.webhook_error,
-            )  # fmt: skip
-        return cls(
-            id=job.id, state=job.state, model=job.model, model_sha256=job.model_sha256, created=_time(job.created),
-            started=_time(job.started), finished=_time(job.finished), num_items=job.num_items, counts=job.counts,
-            clips_per_second=rate, eta_seconds=left / rate if rate and not job.finished else None, webhook=webhook,
-            results=f"/v1/jobs/{job.id}/results",
-        )  # fmt: skip
-
-
-def webhook_body(job: Job) -> str:
-    """What a webhook is told: the same as whoever asks, without the webhook."""
-    return JobStatus.of(job).model_dump_json(exclude={"webhook"})
-
-
-class JobList(BaseModel):
-    """The newest jobs."""
-
-    jobs: list[JobStatus]
 
 
 IdempotencyKey = Annotated[
@@ -301,7 +242,3 @@ def _rows(store: JobStore, job_id: str, after: int = -1) -> Iterator[tuple[int, 
 def _store(request: Request) -> JobStore:
     jobs: Jobs = request.app.state.jobs
     return jobs.store
-
-
-def _time(seconds: float | None) -> Any:
-    return None if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.metrics import CACHE_BYTES, CACHE_EVICTIONS, CACHE_LOOKUPS
 from service.video.container import Container
-from service.video.decode import DecodeReport
+from service.video.report import DecodeReport
 
 # Of one entry beside its arrays: key, report, container, the dictionary's slot; measured 1.9 KiB.
 _ENTRY_BYTES = 4096

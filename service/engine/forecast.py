@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from service.engine.admission import Cost
 from service.video.container import Container
-from service.video.decode import DecodeReport
+from service.video.report import DecodeReport
 from service.video.spec import ClipSpec
 
 # Measured for H.264 from 320 × 240 (3.5) to 1080p (2.8), on one core; real clips put it right.

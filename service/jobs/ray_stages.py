@@ -33,8 +33,8 @@ from service.settings import ROOT, Settings
 from service.spool import Spool
 from service.timing import Watch
 from service.video.container import Container
-from service.video.decode import DecodeReport
 from service.video.pool import DecodePool
+from service.video.report import DecodeReport
 from service.video.spec import ClipSpec
 
 # Frames of a piece: 19 MB at 224 x 224. Clips of so many ticks or fewer need no `Join`.

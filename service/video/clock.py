@@ -37,8 +37,8 @@ class Clock:
     from the first frame. Where the first one lies after the second, it alone is wrong: the first frame comes a step
     before the second.
 
-    A clock that falls by more than half a second, or rises by more than `max_hold_seconds`, jumps: two recordings
-    were joined. The jump is bridged by one step, and all later times are moved with it.
+    A clock that falls by more than half a second, for two frames at least, or rises by more than `max_hold_seconds`,
+    jumps: two recordings were joined. The jump is bridged by one step, and all later times are moved with it.
 
     >>> clock = Clock(step_seconds=0.04)
     >>> [round(clock.tick(pts), 2) for pts in (0.0, 0.04, 0.04, 0.12)], clock.num_nominal
@@ -54,6 +54,8 @@ class Clock:
         self._filler, self._was_given = step_seconds, False
         # Of the file's clock, what is taken off to get ours.
         self._offset = 0.0
+        # A fall that no second frame has confirmed.
+        self._fallen: Jump | None = None
 
     def tick(self, pts_seconds: float) -> float:
         """The time of the next frame, seconds from the stream's start."""
@@ -63,10 +65,16 @@ class Clock:
         seconds = pts_seconds - self._offset
         if self.num_frames == 2 and self._was_given and 0.0 <= seconds < self.last_seconds:
             self.first_seconds = self.last_seconds = max(seconds - self.step_seconds, 0.0)
-        if math.isfinite(seconds) and self._jumps(seconds - self.last_seconds):
-            self._note(Jump(self.last_seconds + self._offset, pts_seconds))
-            self._offset = pts_seconds - self.last_seconds - self._filler
-            seconds = self.last_seconds + self._filler
+        step = seconds - self.last_seconds
+        if step > max(self.max_hold_seconds, self.step_seconds):
+            self._jump(Jump(self.last_seconds + self._offset, pts_seconds), self.last_seconds + self._filler)
+        elif step < -_FALL_SECONDS and self._fallen and pts_seconds > self._fallen.to_seconds:
+            self.num_nominal -= 1  # it told the time, after all
+            self._jump(self._fallen, self.last_seconds)
+            self._fallen = None
+        else:
+            self._fallen = Jump(self.last_seconds + self._offset, pts_seconds) if step < -_FALL_SECONDS else None
+        seconds = pts_seconds - self._offset
         is_given = math.isfinite(seconds) and seconds >= self.last_seconds + _LEAST_STEP_SECONDS
         if not is_given:
             seconds = self.last_seconds + self._filler
@@ -108,9 +116,8 @@ class Clock:
         self.last_step = self.step_seconds
         return self.last_seconds
 
-    def _jumps(self, step: float) -> bool:
-        return step < -_FALL_SECONDS or step > max(self.max_hold_seconds, self.step_seconds)
-
-    def _note(self, jump: Jump) -> None:
+    def _jump(self, jump: Jump, at_seconds: float) -> None:
+        """at_seconds: our time of the frame after it."""
         self.num_jumps += 1
         self.first_jump = self.first_jump or jump
+        self._offset = jump.to_seconds - at_seconds

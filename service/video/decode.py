@@ -24,23 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.video import sources
-from service.video.clock import Clock, TimeBase
+from service.video.clock import Clock
 from service.video.container import Container, identify
 from service.video.diagnosis import no_frame
 from service.video.ending import Ending
-from service.video.errors import CorruptVideo, TooShort
+from service.video.errors import CorruptVideo
+from service.video.foresight import Foresight
 from service.video.frames import prepare
 from service.video.grid import SamplingGrid
 from service.video.limits import DecodeLimits
-from service.video.source import DecoderName, ErrorLog, Header, InterlacedFrame, Source
+from service.video.report import DecodeReport, check_enough, met
+from service.video.source import ErrorLog, Header, InterlacedFrame, Source
 from service.video.spec import ClipSpec
-
-# Steps of a constant rate are equal, or rounded to the container's time base, 1 ms at worst, at both ends.
-_EXACT_SECONDS, _ROUNDED_SECONDS = 1e-5, 2e-3
-# Of a variable rate: the next picture may be shown so much longer than any before it.
-_HEADROOM = 1.5
-# Of equal steps: less than the grid's tolerance, or the frame before a tick's own would be retrieved as well.
-_LEAST_SLACK_SECONDS = 5e-4
 
 
 @dataclass(frozen=True)
@@ -54,39 +49,6 @@ class FrameChunk:
     frames: NDArray[np.uint8]
     ticks: NDArray[np.int64]
     release: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
-
-
-@dataclass(frozen=True)
-class DecodeReport:
-    """What was walked and used: the temporal receipt's part that decoding knows. Times in seconds.
-
-    duration_seconds: from the stream's start to the end of the last frame walked; stream_start_seconds: that start,
-    after the file's; width, height: of the picture upright, stored pixels; origin_seconds: the grid's first tick;
-    ticks_end_seconds: when the last one ends, 1 / sample_fps after it or with the stream.
-    """
-
-    duration_seconds: float
-    stream_start_seconds: float
-    width: int
-    height: int
-    sample_aspect_ratio: str
-    codec: str
-    decoder: DecoderName
-    rotation_degrees: int
-    mirrored: bool
-    time_base: TimeBase
-    frames_walked: int
-    frames_decoded: int
-    frames_used: int
-    frames_repeated: int
-    frames_dropped: int
-    frames_damaged: int
-    first_seconds: float
-    last_seconds: float
-    origin_seconds: float
-    ticks: int
-    ticks_end_seconds: float
-    warnings: tuple[str, ...] = ()
 
 
 class ClipReader:
@@ -137,10 +99,7 @@ class ClipReader:
         self._retrieved = False
         # A frame after the pending one was grabbed, and its time is the clock's; or there is none.
         self._ahead = self._at_end = False
-        self._is_steady = not self._ending.holds_pictures
-        # How long a picture has been shown at most; once one that was not retrieved was held, all are retrieved.
-        self._longest_seconds = math.inf if self._ending.holds_pictures else 0.0
-        self._slack_seconds = _LEAST_SLACK_SECONDS
+        self._foresight = Foresight(self._clock, holds_pictures=self._ending.holds_pictures)
         self._catch_up = 0
         self._decoded = self._repeated = self._dropped = 0
         self._first_used = self._last_used = math.nan
@@ -215,32 +174,11 @@ class ClipReader:
             origin_seconds=round(self.grid.tick_seconds(0), 6),
             ticks=self.grid.num_ticks,
             ticks_end_seconds=round(self._ticks_end_seconds(), 6),
-            warnings=tuple(self._warnings()),
+            warnings=(*met(self._clock, self._source, self._dropped), *self._last_words()),
         )
 
-    def _warnings(self) -> Iterator[str]:
-        clock, source = self._clock, self._source
-        if clock.num_nominal:
-            yield (
-                f"{clock.num_nominal} of {clock.num_frames} frames had no rising timestamp; "
-                f"the nominal step of {clock.step_seconds:.4f} s was used for them"
-            )
-        if clock.first_jump:
-            others = f", and {clock.num_jumps - 1} times more" if clock.num_jumps > 1 else ""
-            yield (
-                f"the clock jumps {clock.first_jump}{others}: bridged, as if the one frame followed the other "
-                f"(max_hold_seconds is {clock.max_hold_seconds:g})"
-            )
-        if source.times_are_rounded:
-            yield f"the stream does not say when it starts; times are rounded to the nominal {clock.step_seconds:.4f} s"
-        if self._dropped:
-            yield f"{self._dropped} sampled frames could not be decoded; the next ones took their place"
-        if source.first_damage:
-            at, words = source.first_damage
-            lost = f", and in {source.gaps} places frames are missing" if source.gaps else ""
-            yield f"corrupt at {at:.3f} s ({words}); {source.damaged} of {clock.num_frames} frames are damaged{lost}"
-        if self._at_end:
-            yield from self._ending.warnings(clock, is_damaged=source.gaps > 0)
+    def _last_words(self) -> Iterator[str]:
+        return self._ending.warnings(self._clock, is_damaged=self._source.gaps > 0) if self._at_end else iter(())
 
     def _end_seconds(self) -> float:
         """When the last frame's showing ends; of a pass that stopped before the end, that of the last frame seen."""
@@ -258,16 +196,9 @@ class ClipReader:
         if not self._grab(self._source):
             self._at_end = True
             return
-        before = clock.last_step
         at = clock.tick(self._source.pts_seconds())
         self.limits.check_walk(clock.num_frames, at)
-        if clock.num_frames > 2:
-            change = abs(clock.last_step - before)
-            if change > _EXACT_SECONDS:
-                self._slack_seconds = _ROUNDED_SECONDS
-                self._is_steady = self._is_steady and change <= _ROUNDED_SECONDS
-        if clock.num_frames > 1:
-            self._longest_seconds = max(self._longest_seconds, clock.last_step)
+        self._foresight.learn()
         self._ahead = True
 
     def _grab(self, source: Source) -> bool:
@@ -307,10 +238,7 @@ class ClipReader:
     def _hold(self) -> None:
         """The frame grabbed last is pending now; its picture is taken where it will be asked for."""
         self._pending = True
-        at, step = self._clock.last_seconds, self._clock.last_step
-        if not self._is_steady:
-            step = self._longest_seconds * _HEADROOM
-        if self.grid.awaits(at + step + self._slack_seconds):
+        if self.grid.awaits(self._foresight.until_seconds):
             self._retrieve()
 
     def _retrieve(self) -> None:
@@ -324,10 +252,10 @@ class ClipReader:
     def _decode_again(self, *, interlaced: bool = False) -> None:
         """From the start to the pending frame: its picture has gone, or OpenCV can't convert it."""
         if not interlaced:
-            self._is_steady, self._longest_seconds = False, math.inf
+            self._foresight.failed()
         self._source.release()
         with self._opening():
-            if interlaced:
+            if interlaced or self.header.decoder == "pyav":
                 self._source = sources.pyav(
                     self._path, self.container, "interlaced video", self._num_threads, self._log
                 )
@@ -368,25 +296,3 @@ class ClipReader:
             raise no_frame(self.header.codec)
         end_seconds = self._end_seconds() if self._at_end else math.inf
         check_enough(self.grid.num_ticks, self.spec, (self.grid.start_seconds, self.grid.end_seconds), end_seconds)
-
-
-def check_enough(num_ticks: int, spec: ClipSpec, span: tuple[float, float], stream_end_seconds: float) -> None:
-    """Raises TooShort when a clip has fewer ticks than the model needs. span: the start and the end asked for."""
-    if num_ticks >= spec.min_frames:
-        return
-    start, end = span
-    if num_ticks == 0 and end > start >= stream_end_seconds:
-        raise TooShort(
-            f"start_seconds is {start:g}, and the video ends at {stream_end_seconds:.2f} s; give an earlier start",
-            value=start,
-            limit=round(stream_end_seconds, 6),
-        )
-    remedies = ["an earlier start_seconds"] * (start > 0) + ["a later end_seconds"] * (end < stream_end_seconds)
-    part = f" from {start:g} s to {min(end, stream_end_seconds):g} s" if remedies else ""
-    remedy = f"give {' or '.join(remedies)}" if remedies else "send a longer clip"
-    raise TooShort(
-        f"the clip{part} gives {num_ticks} frames at {spec.sample_fps:g} per second, the model needs "
-        f"{spec.min_frames}; {remedy}",
-        value=num_ticks,
-        limit=spec.min_frames,
-    )

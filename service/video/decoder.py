@@ -26,7 +26,7 @@ from service.video.confine import (
     open_no_more_files,
 )
 from service.video.container import Container, identify_soon
-from service.video.decode import ClipReader, DecodeReport
+from service.video.decode import ClipReader
 from service.video.diagnosis import explain, no_frame
 from service.video.errors import (
     CodecNotSupported,
@@ -39,6 +39,7 @@ from service.video.errors import (
 from service.video.facts import ProbeFacts
 from service.video.limits import DecodeLimits
 from service.video.probe import Prober, unopened
+from service.video.report import DecodeReport
 from service.video.wire import MAX_MESSAGE_BYTES, DecodeRequest, Fault, Go, Reply
 
 # A turn is short, so that a clip that has just come waits little for its first.

@@ -24,9 +24,10 @@ from service.errors import DecoderLost, ReelserveError
 from service.fairness import Priority
 from service.metrics import DECODERS_ENDED, VIDEOS_OPEN
 from service.video.container import Container
-from service.video.decode import DecodeReport, FrameChunk
+from service.video.decode import FrameChunk
 from service.video.errors import DecoderCrashed, DecodeTimeout
 from service.video.facts import ProbeFacts
+from service.video.report import DecodeReport
 from service.video.segments import Segments
 from service.video.wire import MAX_MESSAGE_BYTES, DecodeRequest, Exit, Go, Reply
 

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from service.errors import ReelserveError
 from service.give_way import NICE
 from service.video.container import Container
-from service.video.decode import DecodeReport
 from service.video.facts import ProbeFacts
 from service.video.limits import DecodeLimits
+from service.video.report import DecodeReport
 from service.video.spec import ClipSpec
 
 # A message of a turn with the longest chunk, or a report with long warnings, has a few KiB.

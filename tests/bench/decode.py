@@ -12,8 +12,8 @@ torchcodec  the same
 
 Run: `python -m tests.bench decode [--rounds N] [--seconds S] [--sizes WxH,...] [--sides NAME,...]`, of H.264 at a
 constant rate; `--codec av1` of AV1 (with `--sides ours,pyav`: against PyAV alone). `--times`: what a variable rate
-costs, on one clip whose timestamps alone differ: `constant`; `phone`, each frame up to 6 ms early or late; `held`, one picture
-held for two seconds in the middle of the clip, which has it decoded twice up to there.
+costs, on one clip whose timestamps alone differ: `constant`; `phone`, each frame up to 6 ms early or late; `held`, one
+picture held for two seconds in the middle of the clip, which has it decoded twice up to there.
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from service.errors import ReelserveError
-from service.video.decode import DecodeReport
 from service.video.errors import DecodeMemory, DecoderCrashed, DecodeTimeout, TooManyFrames, TooShort
 from service.video.facts import ProbeFacts
 from service.video.limits import DecodeLimits
 from service.video.pool import DecodePool
+from service.video.report import DecodeReport
 from service.video.spec import ClipSpec
 
 SPEC = ClipSpec(sample_fps=25, frame_height=64, frame_width=64)

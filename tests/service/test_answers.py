@@ -14,14 +14,15 @@ from service.bundle import ModelDocument
 from service.engine.clip_scores import ClipScores
 from service.errors import BadParameter
 from service.results import LabelScore, Segment
-from service.video.decode import DecodeReport
+from service.video.report import DecodeReport
 from service.video.spec import ClipSpec
 from service.video.windows import Window, cover, timeline
 from tests.service.engine.graphs import SPEC, document
 
 REPORT = DecodeReport(
     duration_seconds=9.5, stream_start_seconds=0.0, width=320, height=240, sample_aspect_ratio="1:1", codec="h264",
-    decoder="opencv", rotation_degrees=0, mirrored=False, time_base="pts", frames_walked=225, frames_decoded=36, frames_used=36, frames_repeated=0, frames_dropped=0,
+    decoder="opencv", rotation_degrees=0, mirrored=False, time_base="pts",
+    frames_walked=225, frames_decoded=36, frames_used=36, frames_repeated=0, frames_dropped=0,
     frames_damaged=0, first_seconds=0.5, last_seconds=9.23, origin_seconds=0.5, ticks=36,
     ticks_end_seconds=9.48,
 )  # fmt: skip

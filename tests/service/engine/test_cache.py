@@ -16,11 +16,12 @@ from prometheus_client import REGISTRY
 
 from service.engine.cache import FeatureCache, FeatureKey, StoredFeatures
 from service.video.container import Container
-from service.video.decode import DecodeReport
+from service.video.report import DecodeReport
 
 REPORT = DecodeReport(
     duration_seconds=1.0, stream_start_seconds=0.0, width=32, height=32, sample_aspect_ratio="1:1", codec="h264",
-    decoder="opencv", rotation_degrees=0, mirrored=False, time_base="pts", frames_walked=8, frames_decoded=8, frames_used=8, frames_repeated=0, frames_dropped=0,
+    decoder="opencv", rotation_degrees=0, mirrored=False, time_base="pts",
+    frames_walked=8, frames_decoded=8, frames_used=8, frames_repeated=0, frames_dropped=0,
     frames_damaged=0, first_seconds=0.0, last_seconds=0.9, origin_seconds=0.0, ticks=8,
     ticks_end_seconds=1.0,
 )  # fmt: skip

@@ -9,7 +9,8 @@ import pytest
 
 from service.engine.forecast import Forecast, Machine
 from service.video.container import Container
-from service.video.decode import ClipReader, DecodeReport
+from service.video.decode import ClipReader
+from service.video.report import DecodeReport
 from service.video.spec import ClipSpec
 from tests.real_clips import real_clip
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from service.video.container import identify
-from service.video.decode import ClipReader, DecodeReport
+from service.video.decode import ClipReader
+from service.video.report import DecodeReport
 from service.video.spec import ClipSpec
 from tests.drawn import ORANGE, Drawn, Encoder, Image, draw, paint, read_index
 from tests.drawn_cases import CLOCKS, CODECS, FORMATS, H264, SIZES

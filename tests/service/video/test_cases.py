@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.video.decode import ClipReader, DecodeReport
+from service.video.decode import ClipReader
 from service.video.errors import NoVideoStream
 from service.video.pool import DecodePool
+from service.video.report import DecodeReport
 from service.video.spec import ClipSpec
 
 CASES = Path(__file__).parents[2] / "assets" / "cases"

@@ -11,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from service.errors import EmptyFile, ReelserveError
-from service.video.decode import ClipReader, DecodeReport, FrameChunk
+from service.video.decode import ClipReader, FrameChunk
 from service.video.errors import NoDecodableFrame, NotAVideo, TooManyFrames, TooManyPixels, TooShort
 from service.video.limits import DecodeLimits
+from service.video.report import DecodeReport
 from service.video.source import Source
 from service.video.spec import ClipSpec
 from tests.drawn import BLUE, ORANGE, Drawn, Encoder, draw, read_index, serving_frames

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from service.video import sources
 from service.video.container import Container
-from service.video.decode import ClipReader, DecodeReport
+from service.video.decode import ClipReader
 from service.video.ending import Ending
 from service.video.errors import CorruptVideo
 from service.video.limits import DecodeLimits
 from service.video.pool import DecodePool
+from service.video.report import DecodeReport
 from service.video.source import Damages, Header
 from service.video.spec import ClipSpec
 from tests.drawn import Drawn, Encoder, draw, read_index, serving_frames

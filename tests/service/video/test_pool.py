@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.errors import Cancelled, EmptyFile, ReelserveError
-from service.video.decode import ClipReader, DecodeReport
+from service.video.decode import ClipReader
 from service.video.errors import (
     CodecNotSupported,
     CorruptVideo,
@@ -27,6 +27,7 @@ from service.video.errors import (
 from service.video.limits import DecodeLimits
 from service.video.open_video import CHUNKS_HELD, OpenVideo
 from service.video.pool import DecodePool
+from service.video.report import DecodeReport
 from service.video.spec import ClipSpec
 from tests.decoders import decoders, only_decoder, open_descriptors, wait_for_no_decoder
 from tests.drawn import Drawn, draw

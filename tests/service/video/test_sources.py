@@ -16,12 +16,13 @@ from av.stream import Disposition
 
 from service.video import pyav_source, sources
 from service.video.container import Container, identify
-from service.video.decode import ClipReader, DecodeReport
+from service.video.decode import ClipReader
 from service.video.errors import CodecNotSupported, NoSuchStream, NoVideoStream
 from service.video.limits import DecodeLimits
 from service.video.orientation import Orientation
 from service.video.pool import DecodePool
 from service.video.probe import Prober
+from service.video.report import DecodeReport
 from service.video.spec import ClipSpec
 from tests.drawn import Drawn, Encoder, Image, draw, paint, read_index, serving_frames
 from tests.drawn_cases import CODECS
