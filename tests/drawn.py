@@ -203,3 +203,9 @@ def write_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
     one = 1 << 16
     struct.pack_into(">9i", blob, at, a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
     path.write_bytes(blob)
+
+
+def animated_webp() -> bytes:
+    """The head of an animated WebP, of which no decoder of ours reads a frame."""
+    head = "524946462400000057454250565038580a000000020000000f00000f0000"
+    return bytes.fromhex(head + "414e494d06000000ffffffff0000")

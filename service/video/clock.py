@@ -67,14 +67,15 @@ class Clock:
             self.first_seconds = self.last_seconds = max(seconds - self.step_seconds, 0.0)
         step = seconds - self.last_seconds
         if step > max(self.max_hold_seconds, self.step_seconds):
-            self._jump(Jump(self.last_seconds + self._offset, pts_seconds), self.last_seconds + self._filler)
-        elif step < -_FALL_SECONDS and self._fallen and pts_seconds > self._fallen.to_seconds:
+            seconds = self.last_seconds + self._filler
+            self._jump(Jump(self.last_seconds + self._offset, pts_seconds), seconds)
+        elif step < 0.0 and self._fallen and pts_seconds > self._fallen.to_seconds:
             self.num_nominal -= 1  # it told the time, after all
             self._jump(self._fallen, self.last_seconds)
             self._fallen = None
+            seconds = pts_seconds - self._offset
         else:
             self._fallen = Jump(self.last_seconds + self._offset, pts_seconds) if step < -_FALL_SECONDS else None
-        seconds = pts_seconds - self._offset
         is_given = math.isfinite(seconds) and seconds >= self.last_seconds + _LEAST_STEP_SECONDS
         if not is_given:
             seconds = self.last_seconds + self._filler

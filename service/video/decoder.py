@@ -235,7 +235,7 @@ class ProbeTask:
             if isinstance(why, NotAVideo):
                 raise why from error
             self._unopened = unopened(self._container, why)
-        except (NoVideoStream, CodecNotSupported) as error:
+        except (NoVideoStream, NoDecodableFrame, CodecNotSupported) as error:
             self._unopened = unopened(self._container, error)
 
     def _facts(self, prober: Prober) -> ProbeFacts:

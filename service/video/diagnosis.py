@@ -33,6 +33,12 @@ def no_frame(codec: str) -> NoDecodableFrame:
     )
 
 
+def encrypted(container: Container) -> NoDecodableFrame:
+    """What decoders may take for frames of noise."""
+    named = f"{container.codec or 'no codec'} in {container.format}"
+    return NoDecodableFrame(f"the video ({named}) is encrypted; send one without DRM", value=container.encryption)
+
+
 def sound_alone(container: Container) -> NoVideoStream:
     """A song, maybe with its cover."""
     return NoVideoStream(
@@ -57,7 +63,7 @@ def explain(error: VideoError, container: Container, words: str | None) -> Video
         )
     named = f"{container.codec or 'no codec'} in {container.format}"
     if container.encryption:
-        return NoDecodableFrame(f"the video ({named}) is encrypted; send one without DRM", value=container.encryption)
+        return encrypted(container)
     if words and words.startswith(NOT_ACCEPTED):
         return CodecNotSupported(
             f"the container ({named}) is not accepted here; send {_ACCEPTED}, for example: "

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 
 # Containers round timestamps to their time base (1 ms in Matroska); a tick must not miss its frame for that.
-TOLERANCE_SECONDS = 1e-3
+# The microsecond, in which times are told, decides what lies just on that edge (29.97 a second: 1.001 s).
+TOLERANCE_SECONDS = 1e-3 + 1e-6
 
 
 class SamplingGrid:

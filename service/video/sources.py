@@ -9,7 +9,7 @@ import cv2
 
 from service.video import pyav_source
 from service.video.container import Container, is_of_pictures
-from service.video.diagnosis import sound_alone
+from service.video.diagnosis import encrypted, sound_alone
 from service.video.errors import CodecNotSupported
 from service.video.opencv_source import OpenCvSource
 from service.video.orientation import Orientation
@@ -26,8 +26,10 @@ _WITHOUT = "PyAV, which is not installed here: pip install -r requirements/codec
 def open_source(path: Path, container: Container, num_threads: int = 1, log: ErrorLog | None = None) -> Source:
     """Open the container's chosen stream.
 
-    Raises EmptyFile, NotAVideo, NoVideoStream, CodecNotSupported.
+    Raises EmptyFile, NotAVideo, NoVideoStream, NoDecodableFrame, CodecNotSupported.
     """
+    if container.encryption:
+        raise encrypted(container)
     if container.stream:
         return pyav(path, container, f"video stream {container.stream}", num_threads, log)
     if container.interlaced and (pyav_source.AVAILABLE or log is None):

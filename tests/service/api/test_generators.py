@@ -73,7 +73,7 @@ def test_a_generated_client_predicts(generated: Generated, asked: Server) -> Non
     with asked.client() as http:
         raw = http.post("/v1/predict?top_k=3", files={"video": clip.read_bytes()}).json()
     with clip.open("rb") as payload:
-        form = generated.models.ClipForm(video=generated.types.File(payload, clip.name, "video/mp4"))
+        form = generated.models.PredictForm(video=generated.types.File(payload, clip.name, "video/mp4"))
         response = generated.api__predict__predict.sync_detailed(client=generated.client, body=form, top_k=3)
     answer = response.parsed
     assert isinstance(answer, generated.models.Prediction)
@@ -97,7 +97,7 @@ def test_a_generated_client_reads_a_problem(generated: Generated, tmp_path: Path
     bad = tmp_path / "bad.mp4"
     bad.write_text("This is not a video.")
     with bad.open("rb") as payload:
-        form = generated.models.ClipForm(video=generated.types.File(payload, bad.name))
+        form = generated.models.PredictForm(video=generated.types.File(payload, bad.name))
         response = generated.api__predict__predict.sync_detailed(client=generated.client, body=form)
     assert response.status_code == 422
     problem = response.parsed

@@ -134,7 +134,8 @@ def test_a_jump_tells_both_times_as_the_file_has_them() -> None:
     ("timestamps", "jumps"),
     [
         ([0.0, 1.0, 0.5, 1.1], 0),  # back by half a second at most: out of order, as broken files have it
-        ([0.0, 1.0, 0.499, 1.1], 1),
+        ([0.0, 1.0, 0.499, 1.1], 0),  # one that is wrong alone
+        ([0.0, 1.0, 0.499, 0.539], 1),
         ([0.0, 600.0], 0),
         ([0.0, 600.001], 1),
     ],

@@ -41,7 +41,7 @@ def warned(container: Container, clock: Clock, num_frames: int | None = 100, *, 
 
 
 def of(container: Container, **changes: object) -> Container:
-    return Container(**(vars(container) | changes))  # type: ignore[arg-type]
+    return Container(**(vars(container) | changes))
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def told_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every frame is retrieved from the first on: no picture is ever fetched a second time."""
-    monkeypatch.setattr(Ending, "says_variable", property(lambda _: True))
+    monkeypatch.setattr(Ending, "holds_pictures", property(lambda _: True))
 
 
 @pytest.fixture(scope="module", params=TIMES)

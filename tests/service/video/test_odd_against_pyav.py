@@ -16,10 +16,7 @@ ODD = Path(__file__).parents[3].parent / "shared" / "data" / "odd"
 FILES = sorted(path.relative_to(ODD).as_posix() for path in ODD.rglob("*") if path.is_file())
 # Decoded by PyAV alone.
 ONLY_PYAV = {
-    "mp4parse/mp4parse/tests/tiny_av1.mp4": "AV1: OpenCV's wheels carry no decoder for it",
-    "mp4parse/mp4parse_capi/tests/av1-clearkey-cbcs-video.mp4": "AV1",
-    "torchcodec/test/resources/av1_video.mkv": "AV1",
-    "torchcodec/test/resources/testsrc2_av1_10bit.mp4": "AV1",
+    "mp4parse/mp4parse_capi/tests/av1-clearkey-cbcs-video.mp4": "encrypted: PyAV decodes it to noise",
 }
 # PyAV's FFmpeg gives other times: by at most so many seconds.
 OTHER_TIMES = {

@@ -30,7 +30,7 @@ from service.video.pool import DecodePool
 from service.video.report import DecodeReport
 from service.video.spec import ClipSpec
 from tests.decoders import decoders, only_decoder, open_descriptors, wait_for_no_decoder
-from tests.drawn import Drawn, draw
+from tests.drawn import Drawn, animated_webp, draw
 from tests.real_clips import NAMES, real_clip
 from tests.server import wait_until
 
@@ -133,8 +133,7 @@ def _noise(path: Path) -> Path:
 
 def _webp(path: Path) -> Path:
     """An animated one, of which nobody here reads the frames."""
-    head = "524946462400000057454250565038580a000000020000000f00000f0000"
-    path.write_bytes(bytes.fromhex(head + "414e494d06000000ffffffff0000"))
+    path.write_bytes(animated_webp())
     return path
 
 

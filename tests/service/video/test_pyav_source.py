@@ -41,7 +41,7 @@ def two_streams(
             streams.append(stream)
         if default is not None:
             for number, stream in enumerate(streams):
-                stream.disposition = Disposition.default if number == default else 0
+                stream.disposition = Disposition.default if number == default else Disposition(0)
         for index in range(frames):
             for number, stream in enumerate(streams):
                 picture = paint(index + 100 * number, stream.width, stream.height)
@@ -122,7 +122,7 @@ class _Unreadable:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._container, name)
 
-    def demux(self, stream: av.VideoStream) -> Iterator[av.Packet]:
+    def demux(self, stream: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
         if self._failing:
             self._failing -= 1
             raise av.error.InvalidDataError(0, "no")
@@ -132,7 +132,7 @@ class _Unreadable:
 @pytest.mark.parametrize("failing", [1, 3, 10_000])
 def test_what_cannot_be_read_is_a_gap_and_the_rest_is_given(tmp_path: Path, failing: int) -> None:
     source = PyAvSource(draw(tmp_path / "clip.mp4", 9, b_frames=2).path)
-    source._container = _Unreadable(source._container, failing)  # type: ignore[assignment]
+    source._container = _Unreadable(source._container, failing)
     frames = indices(source)
     assert frames == ([] if failing > 1000 else list(range(9)))
     assert source.first_damage is not None or failing > 1000

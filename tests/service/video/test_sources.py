@@ -162,7 +162,7 @@ def test_a_probe_of_it_counts_every_frame_once(pool: DecodePool, turning: Drawn)
 
 @pytest.mark.usefixtures("without_pyav")
 def test_without_pyav_it_is_refused_when_that_frame_is_asked_for(turning: Drawn) -> None:
-    flags = [False] * 25 + [True] * 25  # every frame is retrieved, as its rate may vary
+    flags = [False] * 8 + [True] * 25  # of those that are retrieved, 8 a second
     assert read_here(turning.path, end_seconds=0.8, log=FakeLog([], list(flags)))[1].decoder == "opencv"
     with pytest.raises(CodecNotSupported, match=r"interlaced video \(AVC in MPEG-TS\) needs PyAV"):
         read_here(turning.path, log=FakeLog([], list(flags)))
@@ -175,11 +175,8 @@ def test_the_stream_that_is_asked_for(tmp_path: Path, pool: DecodePool, suffix: 
     for stream, decoder, width in ((0, "opencv", 64), (1, "pyav", 160)):
         found, report = read_apart(pool, path, stream=stream)
         assert found == [100 * stream + index for index in frames]
-        assert (report.decoder, report.width, report.duration_seconds) == (
-            decoder,
-            width,
-            pytest.approx(1.04, abs=0.041),
-        )
+        assert (report.decoder, report.width) == (decoder, width)
+        assert report.duration_seconds == pytest.approx(1.04, abs=0.041)
         facts = pool.probe(path, stream=stream, full=True)
         assert (facts.stream, facts.width, facts.decoder, facts.num_films) == (stream, width, decoder, 2)
     with pytest.raises(NoSuchStream, match="no video stream 2; it has 0: AVC 64 x 48, 1: AVC 160 x 120"):
