@@ -69,7 +69,7 @@ class Clock:
         if step > max(self.max_hold_seconds, self.step_seconds):
             seconds = self.last_seconds + self._filler
             self._jump(Jump(self.last_seconds + self._offset, pts_seconds), seconds)
-        elif step < 0.0 and self._fallen and pts_seconds > self._fallen.to_seconds:
+        elif step < 0.0 and self._fallen and 0.0 < pts_seconds - self._fallen.to_seconds <= self.max_hold_seconds:
             self.num_nominal -= 1  # it told the time, after all
             self._jump(self._fallen, self.last_seconds)
             self._fallen = None

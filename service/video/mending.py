@@ -48,7 +48,7 @@ def mend(
     A file that gives no frame to FFmpeg gives none to `ffmpeg` either: cut off, encrypted, without video.
     """
     codes = {finding.code for finding in findings if finding.severity != "info"}
-    if codes & {"no_video_stream", "no_decodable_frame", "too_short"}:
+    if codes & {"no_video_stream", "no_decodable_frame", "too_short"} or facts.container == "WebP":
         return None
     case = _Case(facts, limits, spec)
     remedies = [remedy(case) for names, remedy in _REMEDIES.items() if codes & set(names)]

@@ -46,7 +46,7 @@ def test_without_a_walk_the_header_is_quoted_and_no_more(clip: Drawn) -> None:
 
 def test_the_mending_line_is_not_wrapped_and_names_the_file(tmp_path: Path) -> None:
     path = draw(tmp_path / "a long name, with spaces & more.mp4", 10).path
-    result = run("probe", path, COLUMNS=40, REELSERVE_MAX_FRAME_PIXELS=1000)
+    result = run("probe", path, COLUMNS=40, max_frame_pixels=1000)
     assert result.exit_code == 1
     [line] = [line for line in result.stdout.splitlines() if line.startswith("ffmpeg")]
     words = shlex.split(line)

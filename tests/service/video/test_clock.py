@@ -90,7 +90,8 @@ def joined(draw: st.DrawFn, leaps: st.SearchStrategy[int]) -> tuple[list[list[fl
     at, recordings, jumps = 100_000_000, list[list[float]](), list[Jump]()
     for steps in draw(st.lists(RECORDING, min_size=2, max_size=5)):
         if recordings:
-            before, at = at, at + draw(leaps)
+            leap = draw(leaps)
+            before, at = at, at + leap - (steps[0] if leap < 0 else 0)  # its second frame is behind too
             jumps.append(Jump(before / 1e3, at / 1e3))
         recording = list(accumulate(steps, initial=at))
         at = recording[-1]
