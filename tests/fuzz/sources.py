@@ -28,6 +28,16 @@ _MORE: Mapping[str, tuple[str, dict[str, Any]]] = {
     "h264-avi": ("avi", {"encoder": "libx264"}),
     "turned-mp4": ("mp4", {"encoder": "libx264", "rotation_degrees": 90, "b_frames": 2}),
     "av1-mkv": ("mkv", {"encoder": "libsvtav1"}),
+    "av1-webm": ("webm", {"encoder": "libsvtav1"}),
+    "av1-ivf": ("ivf", {"encoder": "libsvtav1"}),
+    "h264-stream": ("h264", {"encoder": "libx264", "b_frames": 2}),
+    "hevc-stream": ("hevc", {"encoder": "libx265", "b_frames": 2}),
+    "mjpeg-stream": ("mjpeg", {"encoder": "mjpeg"}),
+    "mxf": ("mxf", {"encoder": "mpeg2video"}),
+    "nut": ("nut", {"encoder": "ffv1"}),
+    # By PyAV; held pictures are decoded twice.
+    "fields-ts": ("ts", {"encoder": "libx264", "options": {"x264-params": "tff=1"}}),
+    "held-mp4": ("mp4", {"encoder": "libx264", "timestamps": [*(i / 25 for i in range(10)), *range(2, 12)]}),
     "wmv2-asf": ("asf", {"encoder": "wmv2"}),
     **{name: FORMATS[name] for name in ("h264-yuv420p10le", "hevc-444-12", "vp9-alpha", "png-alpha", "qtrle-alpha")},
 }
