@@ -46,7 +46,18 @@ Line = Annotated[str, AfterValidator(_one_line)]
 # Bounds of what may be left out stand before `NUMBER`: pydantic writes those after it as `ge`, which no schema knows.
 Ticks = Annotated[int, Field(ge=1, le=_MOST_TICKS), NUMBER]
 Stream = Annotated[int, Field(ge=0, le=_LAST_STREAM), NUMBER]
-EndSeconds = Annotated[float, Field(gt=0.0, le=MOST_SECONDS, allow_inf_nan=False), NUMBER]
+StartSeconds = Annotated[
+    float,
+    Field(
+        ge=0.0, le=MOST_SECONDS, allow_inf_nan=False,
+        description="Skip what is before, in seconds from the start of the video stream.",
+    ),
+    NUMBER,
+]  # fmt: skip
+EndSeconds = Annotated[
+    Annotated[float, Field(gt=0.0, le=MOST_SECONDS, allow_inf_nan=False), NUMBER] | None,
+    Field(description="Skip what is after, in seconds from the start of the video stream; without it nothing."),
+]
 
 
 def _of(unit: str) -> dict[str, Any]:
@@ -119,14 +130,8 @@ class PredictParameters(AnswerParameters):
         default=None, min_length=1, max_length=1000,
         description="Model name; without it the default one. Over HTTP several, `a,b`, are answered as `results`.",
     )  # fmt: skip
-    start_seconds: Number = Field(
-        default=0.0, ge=0.0, le=MOST_SECONDS, allow_inf_nan=False,
-        description="Skip what is before, in seconds from the start of the video stream.",
-    )  # fmt: skip
-    end_seconds: EndSeconds | None = Field(
-        default=None,
-        description="Skip what is after, in seconds from the start of the video stream; without it nothing.",
-    )  # fmt: skip
+    start_seconds: StartSeconds = 0.0
+    end_seconds: EndSeconds = None
 
     @model_validator(mode="after")
     def _in_order(self) -> PredictParameters:

@@ -30,7 +30,7 @@ from service.jobs.inputs import read_manifest
 from service.jobs.items import Item
 from service.jobs.job import Job, NewJob, Options, new_id
 from service.jobs.service import Jobs
-from service.parameters import MOST_SECONDS, EndSeconds, JobParameters, Number
+from service.parameters import EndSeconds, JobParameters, StartSeconds
 from service.serving import Serving
 from service.spool import Spool
 
@@ -50,14 +50,8 @@ class ItemRequest(BaseModel):
 
     id: _Text | int | _Number | bool | None = Field(default=None, description="Without it the URI.")
     uri: str = Field(min_length=1, max_length=8192, description="Below one of the service's `job_uri_prefixes`.")
-    start_seconds: Number = Field(
-        default=0.0, ge=0.0, le=MOST_SECONDS, allow_inf_nan=False,
-        description="Skip what is before, in seconds from the start of the video stream.",
-    )  # fmt: skip
-    end_seconds: EndSeconds | None = Field(
-        default=None,
-        description="Skip what is after, in seconds from the start of the video stream; without it nothing.",
-    )  # fmt: skip
+    start_seconds: StartSeconds = 0.0
+    end_seconds: EndSeconds = None
 
     def to_item(self) -> Item:
         """For the store."""
