@@ -51,8 +51,9 @@ class Container:
     `MBAFF`. hdr: the transfer function or the HDR format. streamable: the index lies before the frames (MP4 "fast
     start"). width, height: stored pixels. orientation: by the display matrix of MP4 and QuickTime; mirrored: of
     Matroska, where OpenCV tells the turn. duration_seconds: of the stream, from its start; last_frame_seconds: how long
-    the last frame is shown; start_seconds: of the stream, after the file's. truncated: the container promises bytes
-    that the file does not have. second_file_byte: where another file begins behind it.
+    the last frame is shown; is_trimmed: edits leave out some of it, maybe the end of a hold; start_seconds: of the
+    stream, after the file's. truncated: the container promises bytes that the file does not have. second_file_byte:
+    where another file begins behind it.
     """
 
     format: str | None = None
@@ -71,6 +72,7 @@ class Container:
     num_frames: int | None = None
     duration_seconds: float | None = None
     last_frame_seconds: float | None = None
+    is_trimmed: bool = False
     start_seconds: float = 0.0
     encryption: str | None = None
     streamable: bool | None = None
@@ -234,6 +236,7 @@ def _with_details(container: Container, file: BinaryIO) -> Container:
         start_seconds=track.start_seconds,
         duration_seconds=track.duration_seconds or container.duration_seconds,
         last_frame_seconds=track.last_sample_seconds,
+        is_trimmed=track.is_trimmed,
     )
 
 

@@ -47,7 +47,7 @@ class Ending:
         By the last sample's own duration, where all samples have come, as FFmpeg shows it (of B-frames at uneven times
         a muxer may have written a decoding step there, and an edit list that ends sooner); else by the stream's length,
         where that can be true: not of a file that is cut off, and of samples that say how long they are shown not for
-        longer.
+        longer, unless edits leave out the later ones.
         """
         container = self._container
         if container.truncated or is_damaged:
@@ -55,17 +55,18 @@ class Ending:
         longest = container.last_frame_seconds
         if longest is None:
             return clock.end_seconds(self.stream_seconds)
-        if longest and clock.num_frames >= (self._header.num_frames or 0):
+        if longest and self._all_came(clock):
             return clock.end_seconds_held(longest)
         hold = clock.hold_seconds(container.duration_seconds or 0.0)
         usual = max(clock.step_seconds, clock.last_step) * _USUAL_STEPS
-        return clock.end_seconds_held(hold) if 0.0 < hold <= longest + usual else clock.end_seconds()
+        believed = 0.0 < hold <= longest + usual or (container.is_trimmed and hold > 0.0)
+        return clock.end_seconds_held(hold) if believed else clock.end_seconds()
 
     def warnings(self, clock: Clock, *, is_damaged: bool = False) -> Iterator[str]:
         """Of a walk to the end."""
         end = self.seconds(clock, is_damaged=is_damaged)
         promised = self.stream_seconds
-        if promised is None or clock.num_jumps:
+        if promised is None or clock.num_jumps or (self._container.last_frame_seconds and self._all_came(clock)):
             return
         if _short(end, promised):
             yield (
@@ -77,6 +78,10 @@ class Ending:
                 f"the last frame, at {clock.last_seconds:.3f} s, is held to the end that the header promises, "
                 f"{end:.3f} s, unless the file is cut short"
             )
+
+    def _all_came(self, clock: Clock) -> bool:
+        """Of samples that are counted in a table; edits may leave some out."""
+        return clock.num_frames >= (self._header.num_frames or 0)
 
 
 def _short(seconds: float, promised: float) -> bool:

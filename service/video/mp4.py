@@ -16,6 +16,8 @@ from service.video.orientation import UPRIGHT, Orientation, of_matrix
 _BRANDS = (b"ftyp", b"moov", b"wide", b"mdat", b"free", b"skip", b"pnot")
 # More of them are a broken file, or one that wants to be read for long.
 _MOST_BOXES, _MOST_EDITS = 4096, 1024
+# Films count in milliseconds or finer, tracks in their own ticks.
+_LEAST_TRIM_SECONDS = 2e-3
 # B-frames move a sample by no more places than that (H.264 and H.265: 16).
 _TAIL = 32
 
@@ -25,7 +27,7 @@ class Mp4Track:
     """A video track, seconds. start_seconds: of its first picture, by an empty edit, after the film's start.
 
     duration_seconds: of what its edits show; None in a fragmented file. last_sample_seconds: the duration of the
-    sample that is shown last.
+    sample that is shown last. is_trimmed: edits show less than there is.
     """
 
     enabled: bool
@@ -33,6 +35,7 @@ class Mp4Track:
     start_seconds: float
     duration_seconds: float | None
     last_sample_seconds: float | None
+    is_trimmed: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ def _track(file: BinaryIO, parts: dict[bytes, Box], film_scale: int, *, fragment
         start_seconds=start,
         duration_seconds=None if fragmented or shown <= 0 else shown,
         last_sample_seconds=None if fragmented else _last_sample(file, parts, scale),
+        is_trimmed=bool(scale and not fragmented and shown + _LEAST_TRIM_SECONDS < duration / scale),
     )
 
 

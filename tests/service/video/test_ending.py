@@ -124,6 +124,21 @@ def test_where_samples_were_cut_off_by_an_edit_the_edits_tell() -> None:
     assert ended(container, walked(100), 120) == pytest.approx(4.5)
 
 
+def test_a_hold_that_edits_cut_ends_with_them() -> None:
+    """The samples behind it are left out, so that the table's last one tells nothing of it."""
+    container = of(FILM, duration_seconds=6.0)
+    assert ended(container, walked(100), 120) == pytest.approx(4.0)
+    assert ended(of(container, is_trimmed=True), walked(100), 120) == pytest.approx(6.0)
+    assert warned(of(container, is_trimmed=True), walked(100), 120) == []
+
+
+def test_where_all_samples_came_nothing_is_cut_short() -> None:
+    """A header may promise more, of a longer edit or of sound."""
+    container = of(FILM, duration_seconds=9.0)
+    assert warned(container, walked(100), 100) == []
+    assert len(warned(container, walked(100), 200)) == 1
+
+
 def test_a_length_that_ends_before_the_last_frame_tells_nothing() -> None:
     """Of the media without an edit list, where B-frames come at uneven times."""
     assert ended(of(FILM, duration_seconds=3.0, last_frame_seconds=0.5), walked(100)) == pytest.approx(4.46)
