@@ -85,6 +85,7 @@ def test_all_at_once(busy: Server, source: str) -> None:
     assert found == []
     busy.assert_spool_is_empty()
     wait_until(lambda: processes(busy) == before, f"the processes to be {before} again")
+    wait_until(lambda: len(tree(busy, idle=True)) <= available_cores(), "one idle decoder a core, at most")
     wait_until(lambda: held(busy)[0] <= descriptors + KEPT_DESCRIPTORS, f"{descriptors} descriptors, or about so many")
     wait_until(lambda: held(busy)[1] == 0, "the segments of all clips to be freed")
 
@@ -138,19 +139,16 @@ def alive(server: Server) -> Iterator[None]:
     assert next(asked) > 2
 
 
-def tree(server: Server) -> list[psutil.Process]:
-    """Without the decode processes that wait for a video: there may be one a core."""
+def tree(server: Server, *, idle: bool = False) -> list[psutil.Process]:
+    """Its processes without those that wait for a video, or only those (idle)."""
     root = psutil.Process(server.pid)
-    found, num_idle = [root], 0
-    for process in root.children(recursive=True):
+    found = []
+    for process in [root, *root.children(recursive=True)]:
         try:
-            if process.name() == "decoder-idle":
-                num_idle += 1
-            else:
+            if (process.name() == "decoder-idle") == idle:
                 found.append(process)
         except psutil.NoSuchProcess:  # a decoder that just ended
             continue
-    assert num_idle <= available_cores()
     return found
 
 

@@ -143,10 +143,13 @@ def test_a_listing_is_tried_again_as_well(site: Scripted, remote: Remote) -> Non
 
 def test_gs(site: Scripted, remote: Remote, waits: list[float]) -> None:
     about = b'{"kind": "storage#object", "bucket": "clips", "name": "1.mp4", "size": "%d"}' % len(BODY)
-    json = answer(200, about, content_type="application/json")
-    site.script = [json, answer(503, b"{}"), GET]  # gcsfs has tries of its own
+    facts = answer(200, about, content_type="application/json")
+    listing = answer(200, b"{}", content_type="application/json")
+    site.of = {b"/o/1.mp4 ": facts, b"&prefix=": listing}  # gcsfs asks for both at once, in either order
+    site.script = [answer(503, b"{}"), GET]  # gcsfs has tries of its own
     assert fetched(remote, "gs://clips/1.mp4") == BODY
-    site.asked, site.script = [], [json, answer(403, b'{"error": {"message": "no"}}')]
+    assert len([line for line in site.asked if b"alt=media" in line]) == 2
+    site.asked, site.script = [], [answer(403, b'{"error": {"message": "no"}}')]
     with pytest.raises(FetchFailed, match="can't be read: 403 Forbidden"):
         fetched(remote, "gs://clips/1.mp4")
     assert len([line for line in site.asked if b"alt=media" in line]) == 1
