@@ -39,7 +39,8 @@ from tests.conftest import MODEL, ZOO
 CPU_SIZES, GPU_SIZES = "1,2,4,8,16,32", "1,2,4,8,16,32,64,128,256"
 _SETTLING = 0.1  # of a slice, before it counts
 _NUM_CLIPS = 24
-_FEWEST = 3
+_FEWEST = 3  # completions that give a rate: a slice lasts until it has them
+_PATIENCE = 60.0  # and at most so many times its seconds
 _LONGER = 3.0  # a slice of decoding: chunks are coarser than batches
 _FULL = 3  # batches' worth of frames that wait, so that none has to
 
@@ -154,22 +155,26 @@ def steady(works: Sequence[Work], seconds: float) -> float:
 
     From one completion to the last, so that what is half done at the edges counts for nothing.
     """
-    done: list[tuple[float, int]] = []
+    inside: list[tuple[float, int]] = []
     begin = time.perf_counter() + _SETTLING * seconds
-    end = begin + seconds
+    end, latest = begin + seconds, begin + _PATIENCE * seconds
+
+    def is_over() -> bool:
+        return time.perf_counter() >= (end if len(inside) >= _FEWEST else latest)
 
     def report(frames: int) -> None:
-        done.append((time.perf_counter(), frames))
+        if (now := time.perf_counter()) >= begin and not is_over():
+            inside.append((now, frames))
 
     def loop(work: Work) -> None:
-        while time.perf_counter() < end:
+        while not is_over():
             work(report)
 
     with ThreadPoolExecutor(len(works)) as pool:
         list(pool.map(loop, works))
-    inside = sorted(each for each in done if begin <= each[0] < end)
     if len(inside) < _FEWEST:
-        raise RuntimeError(f"{len(inside)} batches or chunks in {seconds:g} s give no rate; raise --seconds")
+        raise RuntimeError(f"{len(inside)} batches or chunks in {_PATIENCE * seconds:g} s give no rate")
+    inside.sort()
     return sum(frames for _, frames in inside[1:]) / (inside[-1][0] - inside[0][0])
 
 
