@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree.ElementTree import ParseError
@@ -13,7 +14,7 @@ from pymediainfo import MediaInfo
 from service.video.animation import last_delay_seconds
 from service.video.errors import NoSuchStream
 from service.video.joined import second_file
-from service.video.matroska import mirrored_tracks
+from service.video.matroska import orientations
 from service.video.mp4 import video_tracks
 from service.video.orientation import Orientation
 
@@ -49,11 +50,10 @@ class Container:
     kinds: of the tracks, in order (`Video`, `Audio`, `Image`, …). streams: those of video, and which of them this
     speaks of. codec: MediaInfo's name of the format (`AVC`, `AV1`, `Theora`). scan: `Progressive`, `Interlaced` or
     `MBAFF`. hdr: the transfer function or the HDR format. streamable: the index lies before the frames (MP4 "fast
-    start"). width, height: stored pixels. orientation: by the display matrix of MP4 and QuickTime; mirrored: of
-    Matroska, where OpenCV tells the turn. duration_seconds: of the stream, from its start; last_frame_seconds: how long
-    the last frame is shown; is_trimmed: edits leave out some of it, maybe the end of a hold; start_seconds: of the
-    stream, after the file's. truncated: the container promises bytes that the file does not have. second_file_byte:
-    where another file begins behind it.
+    start"). width, height: stored pixels. orientation: as MP4, QuickTime and Matroska tell it. duration_seconds: of the
+    stream, from its start; last_frame_seconds: how long the last frame is shown; is_trimmed: edits leave out some of
+    it, maybe the end of a hold; start_seconds: of the stream, after the file's. truncated: the container promises bytes
+    that the file does not have. second_file_byte: where another file begins behind it.
     """
 
     format: str | None = None
@@ -67,7 +67,6 @@ class Container:
     scan: str | None = None
     hdr: str | None = None
     orientation: Orientation | None = None
-    mirrored: bool = False
     frame_rate_mode: str | None = None
     num_frames: int | None = None
     duration_seconds: float | None = None
@@ -222,8 +221,7 @@ def _with_details(container: Container, file: BinaryIO) -> Container:
     if container.format in ("GIF", "PNG"):
         return replace(container, last_frame_seconds=last_delay_seconds(file))
     if container.format in ("Matroska", "WebM"):
-        mirrored = mirrored_tracks(file)
-        return replace(container, mirrored=container.stream < len(mirrored) and mirrored[container.stream])
+        return replace(container, orientation=next(islice(orientations(file), container.stream, None), None))
     if container.format not in ("MPEG-4", "QuickTime"):
         return container
     tracks = video_tracks(file)

@@ -12,7 +12,7 @@ from service.video.container import Container, is_of_pictures
 from service.video.diagnosis import encrypted, sound_alone
 from service.video.errors import CodecNotSupported
 from service.video.opencv_source import OpenCvSource
-from service.video.orientation import Orientation
+from service.video.orientation import UPRIGHT
 from service.video.pyav_source import PyAvSource
 from service.video.source import ErrorLog, Source
 
@@ -45,7 +45,8 @@ def open_source(path: Path, container: Container, num_threads: int = 1, log: Err
         if container.streams and container.codec and not is_of_pictures(container.codec):
             source.release()
             return pyav(path, container, "a film behind a picture", num_threads, log)
-    source.header = replace(source.header, orientation=_orientation(container, source.header.orientation))
+    # OpenCV goes by the first row of the matrix alone, and so takes what is mirrored for turned.
+    source.header = replace(source.header, orientation=container.orientation or source.header.orientation)
     return source
 
 
@@ -58,14 +59,4 @@ def pyav(path: Path, container: Container, what: str, num_threads: int = 1, log:
             f"or convert it: ffmpeg -i INPUT {mend} -c:v libx264 -pix_fmt yuv420p OUTPUT.mp4",
             value=what,
         )
-    turned = OpenCvSource(path)  # which PyAV does not tell
-    turned.release()
-    orientation = _orientation(container, turned.header.orientation)
-    return PyAvSource(path, container.stream, num_threads, log, orientation)
-
-
-def _orientation(container: Container, turned: Orientation) -> Orientation:
-    """turned: by OpenCV, which goes by a matrix's first row alone: of a mirrored picture that is half a turn off."""
-    if container.orientation is not None:
-        return container.orientation
-    return Orientation((turned.rotation_degrees + 180) % 360, mirrored=True) if container.mirrored else turned
+    return PyAvSource(path, container.stream, num_threads, log, container.orientation or UPRIGHT)
