@@ -72,12 +72,11 @@ class Remote:
     def head(self, url: str, num_bytes: int) -> bytes:
         """A file's first bytes, or all of it. Raises UriNotAllowed, FetchFailed."""
         self.check(url)
-        again = retrying(threading.Event())
+        never = threading.Event()
         try:
-            found: bytes = again(_head, self._opened(url), num_bytes)
+            return retrying(never, _head, self._opened(url, never), num_bytes)
         except SourceFailed as error:
-            raise _failed(url, error, again.statistics["attempt_number"]) from error
-        return found
+            raise _failed(url, error) from error
 
     @contextlib.contextmanager
     def fetched(self, url: str, cancelled: threading.Event) -> Iterator[SpoolFile]:
@@ -86,24 +85,23 @@ class Remote:
         Raises UriNotAllowed, FetchFailed, TooLarge, DiskFull, and Cancelled when `cancelled` is set.
         """
         self.check(url)
-        again = retrying(cancelled)
         try:
-            file: SpoolFile = again(self._fetch, url, cancelled)
+            file = retrying(cancelled, self._fetch, url, cancelled)
         except (ReelserveError, SourceFailed) as error:
             if cancelled.is_set():  # it might have come with the next try
                 raise Cancelled(f"while {hidden(url)} was read") from error
             if isinstance(error, SourceFailed):
-                raise _failed(url, error, again.statistics["attempt_number"]) from error
+                raise _failed(url, error) from error
             raise
         try:
             yield file
         finally:
             file.close()
 
-    def _opened(self, url: str) -> _Opened:
+    def _opened(self, url: str, cancelled: threading.Event) -> _Opened:
         if is_hidden(url):
             raise FetchFailed(f"{url} was redacted: its query was left out of what it was copied from; name all of it")
-        return partial(self._web.opened if is_web(url) else object_store.opened, url)
+        return partial(self._web.opened, url) if is_web(url) else partial(object_store.opened, url, cancelled)
 
     def _fetch(self, url: str, cancelled: threading.Event) -> SpoolFile:
         if cancelled.is_set():  # while a pause lasted
@@ -111,7 +109,7 @@ class Remote:
         until = time.monotonic() + _LONGEST_FETCH_SECONDS
         file = self._spool.open()
         try:
-            with self._opened(url)() as (num_bytes, pieces):
+            with self._opened(url, cancelled)() as (num_bytes, pieces):
                 file.reserve(num_bytes or 0)  # too large, or no room for it: nothing is read
                 for piece in pieces:
                     file.write(piece)
@@ -136,8 +134,8 @@ def _head(opened: _Opened, num_bytes: int) -> bytes:
     return data[:num_bytes]
 
 
-def _failed(url: str, error: SourceFailed, tries: int = 1) -> FetchFailed:
+def _failed(url: str, error: SourceFailed) -> FetchFailed:
     # What others say may repeat the URL, in pieces that no pattern finds.
     reason = error.reason.replace(url, hidden(url))
-    tried = f" (tried {tries} times)" if tries > 1 else ""
+    tried = f" (tried {error.tries} times)" if error.tries > 1 else ""
     return FetchFailed(f"{hidden(url)} can't be read: {reason}{tried}", value=hidden(url))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime
 import email.utils
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import tenacity
 
 from service.errors import SpoolFull
+
+_Result = TypeVar("_Result")
 
 TRIES = 4
 _FIRST_WAIT_SECONDS = 0.5
@@ -21,13 +24,14 @@ _MAY_PASS = frozenset({408, 425, 429})
 
 
 class SourceFailed(Exception):
-    """Why a file that is elsewhere did not come. retry_after_seconds: what its server asks for."""
+    """Why a file that is elsewhere did not come. retry_after_seconds: what its server asks for. tries: so far."""
 
     def __init__(self, reason: str, *, may_pass: bool, retry_after_seconds: float = 0.0) -> None:
         super().__init__(reason)
         self.reason = reason
         self.may_pass = may_pass
         self.retry_after_seconds = retry_after_seconds
+        self.tries = 1
 
 
 def status_may_pass(status: int) -> bool:
@@ -44,18 +48,24 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float:
     return max(0.0, (at - now).total_seconds()) if at else 0.0
 
 
-def retrying(cancelled: threading.Event) -> tenacity.Retrying:
-    """Call it with what raises SourceFailed; the last error is raised. Nothing is begun once `cancelled` is set.
+def retrying(cancelled: threading.Event, call: Callable[..., _Result], *args: object) -> _Result:
+    """What `call` returns, or raises at last. No other try is begun once `cancelled` is set.
 
+    A SourceFailed that was given up won't pass: who calls may be retried as well, and the tries don't multiply.
     A spool that is full is waited for however long: other items will end.
     """
-    return tenacity.Retrying(
+    again = tenacity.Retrying(
         stop=lambda state: cancelled.is_set() or _given_up(state),
         sleep=tenacity.sleep_using_event(cancelled),
         wait=_wait_seconds,
         retry=tenacity.retry_if_exception(_may_pass),
         reraise=True,
     )
+    try:
+        return again(call, *args)
+    except SourceFailed as error:
+        error.may_pass, error.tries = False, max(error.tries, again.statistics["attempt_number"])
+        raise
 
 
 def _wait_seconds(state: tenacity.RetryCallState) -> float:
