@@ -25,6 +25,7 @@ from export.structure import faults
 from service.bundle import EncoderDocument, ModelDocument, Placement, head_runtime
 from service.engine.heads import Head
 from service.engine.sessions import open_session
+from service.video.pool import DecodePool
 
 _VERSIONS = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "opencv-python-headless")
 
@@ -59,9 +60,10 @@ def certify(
     _prove_structure(graph, document, graphs, proof)
     stage("PyTorch in float64 on random frames")
     batches, references = random_batches(reference), []
-    for number, clip in enumerate(clips, start=1):
-        stage(f"PyTorch in float64 on clip {number} of {len(clips)}")
-        references.append(reference_of(clip, reference))
+    with DecodePool(num_credits=1) as pool:
+        for number, clip in enumerate(clips, start=1):
+            stage(f"PyTorch in float64 on clip {number} of {len(clips)}")
+            references.append(reference_of(clip, reference, pool))
 
     def prove_pair(proof: Proof) -> None:
         stage(f"{proof.runtime}: encoder in {proof.precision}, {len(clips)} clips")

@@ -16,7 +16,7 @@ from service.bundle import EncoderDocument, Precision, Runtime
 from service.engine.heads import Head
 from service.engine.scorer import WindowScorer
 from service.engine.sessions import open_encoders
-from service.video.decode import ClipReader
+from service.video.pool import DecodePool
 
 _BATCHES = (1, 2, 7, 32)
 _CHUNK_FRAMES = 8
@@ -88,12 +88,12 @@ class ClipReference:
     mixed: NDArray[np.uint8]
 
 
-def reference_of(clip: ProofClip, reference: Reference) -> ClipReference:
+def reference_of(clip: ProofClip, reference: Reference, pool: DecodePool) -> ClipReference:
     """Decode a clip once and run PyTorch over it."""
     rows: list[Doubles] = []
     mixed: list[NDArray[np.uint8]] = []
-    with ClipReader(clip.path, reference.model.spec) as reader:
-        for chunk in reader.chunks(_CHUNK_FRAMES):
+    with pool.open(clip.path, reference.model.spec) as video:
+        for chunk in video.batches(_CHUNK_FRAMES):
             rows.append(np.repeat(reference.features(chunk.frames), chunk.ticks, axis=0))
             if not mixed:
                 mixed.append(chunk.frames[:_MIXED_FRAMES].copy())
@@ -107,26 +107,27 @@ def prove_clips(head: Head, encoder: RunEncoder, references: Sequence[ClipRefere
     worst = {name: Worst() for name in ("features", "windows", "scores", "mixed")}
     agreed, labelled, right, wanted_right, num_windows = 0, 0, 0, 0, 0
     alone: list[Array] = []
-    for known in references:
-        name, scorer, rows = known.clip.path.name, WindowScorer(head), []
-        with ClipReader(known.clip.path, head.model.spec) as reader:
-            for chunk in reader.chunks(_CHUNK_FRAMES):
-                rows.append(np.repeat(encoder(chunk.frames), chunk.ticks, axis=0))
-                scorer.push(rows[-1])
-        features, answer = np.concatenate(rows), scorer.finish()
-        worst["features"].see(relative_difference(features, known.features, _SMALL), name)
-        for window, wanted in zip(answer.windows, known.windows, strict=True):
-            scores = head.scores([features[window.start : window.stop]])
-            worst["windows"].see(relative_difference(scores[0] if wanted.ndim == 1 else scores, wanted), name)
-        num_windows += len(known.windows)
-        worst["scores"].see(relative_difference(answer.mean, known.mean), name)
-        agreed += int(known.mean[answer.mean.argmax()] >= known.mean.max() - _TIE)
-        if known.clip.label in head.model.labels:
-            index = head.model.labels.index(known.clip.label)
-            labelled += 1
-            right += int(answer.mean.argmax() == index)
-            wanted_right += int(known.mean.argmax() == index)
-        alone.append(encoder(known.mixed))
+    with DecodePool(num_credits=1) as pool:
+        for known in references:
+            name, scorer, rows = known.clip.path.name, WindowScorer(head), []
+            with pool.open(known.clip.path, head.model.spec) as video:
+                for chunk in video.batches(_CHUNK_FRAMES):
+                    rows.append(np.repeat(encoder(chunk.frames), chunk.ticks, axis=0))
+                    scorer.push(rows[-1])
+            features, answer = np.concatenate(rows), scorer.finish()
+            worst["features"].see(relative_difference(features, known.features, _SMALL), name)
+            for window, wanted in zip(answer.windows, known.windows, strict=True):
+                scores = head.scores([features[window.start : window.stop]])
+                worst["windows"].see(relative_difference(scores[0] if wanted.ndim == 1 else scores, wanted), name)
+            num_windows += len(known.windows)
+            worst["scores"].see(relative_difference(answer.mean, known.mean), name)
+            agreed += int(known.mean[answer.mean.argmax()] >= known.mean.max() - _TIE)
+            if known.clip.label in head.model.labels:
+                index = head.model.labels.index(known.clip.label)
+                labelled += 1
+                right += int(answer.mean.argmax() == index)
+                wanted_right += int(known.mean.argmax() == index)
+            alone.append(encoder(known.mixed))
     _see_mixed(head, encoder, references, alone, worst["mixed"])
     num_clips = len(references)
     detail = {key: encoder.failure or w.where for key, w in worst.items()}

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from models.encoders import ImageEncoder, folded, weights_sha256
-from service.video.decode import ClipReader
 from service.video.frames import REVISION
+from service.video.pool import DecodePool
 from service.video.spec import ClipSpec
 
 # Small batches stay in a CPU's cache: measured 5 ms a frame at 4, 21 ms at 32.
@@ -44,17 +44,17 @@ class FeatureStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         _keep_freed_memory()
         columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, disable=not show_progress) as bar:
-            return [self._load_one(path) for path in bar.track(paths)]
+        with Progress(*columns, disable=not show_progress) as bar, DecodePool(num_credits=1) as pool:
+            return [self._load_one(path, pool) for path in bar.track(paths)]
 
-    def _load_one(self, path: Path) -> NDArray[np.float32]:
+    def _load_one(self, path: Path, pool: DecodePool) -> NDArray[np.float32]:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         stored = self.folder / f"{hashlib.sha256(f'{content}/{self._key}'.encode()).hexdigest()}.npy"
         if stored.exists():
             features: NDArray[np.float32] = np.load(stored, allow_pickle=False)
             return features
         try:
-            features = extract(path, self._network, self.spec)
+            features = extract(path, self._network, self.spec, pool)
         except Exception as error:
             error.add_note(f"clip: {path}")
             raise
@@ -65,13 +65,16 @@ class FeatureStore:
         return features
 
 
-def extract(path: Path, network: torch.nn.Module, spec: ClipSpec) -> NDArray[np.float32]:
-    """Decode, sample and encode one clip: float32 (T, D), a repeated frame's feature repeated."""
+def extract(path: Path, network: torch.nn.Module, spec: ClipSpec, pool: DecodePool) -> NDArray[np.float32]:
+    """Decode, sample and encode one clip: float32 (T, D), a repeated frame's feature repeated.
+
+    Decoded as served clips are, in a process that hears what FFmpeg complains of. Raises as `OpenVideo` does.
+    """
     rows = []
-    with torch.inference_mode(), ClipReader(path, spec) as reader:
-        for chunk in reader.chunks(_BATCH_FRAMES):
-            encoded = network(torch.from_numpy(chunk.frames)).numpy()
-            rows.append(np.repeat(encoded, chunk.ticks, axis=0))
+    with torch.inference_mode(), pool.open(path, spec) as video:
+        for batch in video.batches(_BATCH_FRAMES):
+            encoded = network(torch.from_numpy(batch.frames)).numpy()
+            rows.append(np.repeat(encoded, batch.ticks, axis=0))
     return np.concatenate(rows)
 
 

@@ -133,14 +133,14 @@ class Case:
         if self.edits:
             write_edits(path, self.edits)
         if self.sound_seconds:
-            add_sound(path, self.sound_seconds)
+            add_sound(path, self.sound_seconds, self.more.get("muxer_options"))
         return drawn
 
 
-def add_sound(path: Path, seconds: float) -> None:
+def add_sound(path: Path, seconds: float, muxer_options: dict[str, str] | None = None) -> None:
     """Copy the video beside a track of silence from 0 on."""
     plain = path.rename(path.with_stem("plain"))
-    with av.open(plain) as reader, av.open(path, "w") as writer:
+    with av.open(plain) as reader, av.open(path, "w", options=muxer_options or {}) as writer:
         video = writer.add_stream_from_template(reader.streams.video[0])
         sound = writer.add_stream("aac", rate=16_000)
         sound.codec_context.layout = "mono"
@@ -208,6 +208,12 @@ CASES = (
     Case(timelapse, "mp4", b_frames=2, last_seconds=5.0),
     Case(timelapse, "mkv", "mjpeg", last_seconds=5.0),
     Case(timelapse, "ts", last_seconds=5.0),
+    # H.264 in Matroska: FFmpeg knows no start where frames come seldom, or are few.
+    Case(timelapse, "mkv", last_seconds=5.0),
+    Case(slides, "mkv", last_seconds=33.0),
+    Case(slides, "mkv", b_frames=2, last_seconds=33.0),
+    Case(screen, "mkv", b_frames=2, last_seconds=5.0),
+    Case(single, "mkv", last_seconds=7.0),
     Case(slides, "mp4", b_frames=2, last_seconds=33.0),
     Case(slides, "webm", "libvpx-vp9", last_seconds=33.0),
     Case(slides, "gif", "gif", clock=_CENTISECONDS, last_seconds=33.0),
@@ -242,11 +248,15 @@ CASES = (
     Case(steady, "mkv", b_frames=2, offset_seconds=3.0, sound_seconds=5.0, last_seconds=0.04, note="after-sound"),
     Case(holds, "mp4", b_frames=2, sound_seconds=3.0, note="short-sound"),
     Case(steady, "mp4", sound_seconds=9.0, last_seconds=0.04, note="long-sound"),
+    Case(steady, "mp4", sound_seconds=3.0, last_seconds=5.0, more=_FRAGMENTS, note="fragments-and-sound"),
+    Case(steady, "mkv", sound_seconds=9.0, last_seconds=0.04, note="long-sound"),
     Case(steady, "ts", b_frames=2, offset_seconds=1.5, sound_seconds=4.0, last_seconds=0.04, note="after-sound"),
     # Edit lists: composition time of frame 0 is 0.08 with two B-frames.
     Case(steady, "mp4", b_frames=2, **_EDITED, edits=[(1.0, 0.48)], note="cut"),
     Case(steady, "mp4", b_frames=2, **_EDITED, edits=[(0.6, 0.08), (1.0, 1.0)], note="two-edits"),
     Case(steady, "mp4", **_EDITED, edits=[(0.4, 0.0), (0.4, 0.8), (0.4, 1.6)], note="three-edits"),
+    # Parts in another order: a B-frame of the first is shown past its end, at the time of the second's first.
+    Case(steady, "mp4", b_frames=2, **_EDITED, edits=[(0.4, 1.0), (0.4, 0.08)], note="reverse"),
     Case(steady, "mp4", b_frames=2, **_EDITED, edits=[(3.0, None), (2.0, 0.08)], note="pause"),
     Case(steady, "mov", b_frames=2, **_EDITED, edits=[(1.5, None), (0.8, 0.68)], note="pause-cut"),
     Case(holds, "mp4", b_frames=2, more=_EDITED["more"], edits=[(4.0, 3.0)], note="cut"),

@@ -30,19 +30,19 @@ class Jump:
 class Clock:
     """Gives each frame, in the order of decoding, a time after the one before.
 
-    A timestamp that is missing, not a number, or not after the last one is replaced by the last time plus
-    the nominal step, or plus the last step between two timestamps where that is shorter: a made-up step
-    longer than the real ones would leave every later timestamp behind it. Later timestamps count again as
-    soon as they rise. Where the first one lies before the stream's start, that start is wrong, and times count
-    from the first frame. Where the first one lies after the second, it alone is wrong: the first frame comes a step
-    before the second.
+    A timestamp that comes a second time is believed: its frame takes the place of the one before. A clock that falls
+    by half a second or less (where the parts of an edit list overlap) is waited for: its frames come at the time of
+    the one before, until it has come up to that. A timestamp that is missing, not a number, or the same for a third
+    time is replaced by the last time plus the nominal step, or plus the last step between two timestamps where that is
+    shorter. Where the first one lies before the stream's start, that start is wrong, and times count from the first
+    frame. Where the first one lies after the second, it alone is wrong: the first frame comes a step before the second.
 
     A clock that falls by more than half a second, for two frames at least, or rises by more than `max_hold_seconds`,
     jumps: two recordings were joined. The jump is bridged by one step, and all later times are moved with it.
 
     >>> clock = Clock(step_seconds=0.04)
-    >>> [round(clock.tick(pts), 2) for pts in (0.0, 0.04, 0.04, 0.12)], clock.num_nominal
-    ([0.0, 0.04, 0.08, 0.12], 1)
+    >>> [round(clock.tick(pts), 2) for pts in (0.0, 0.04, math.nan, 0.12, 0.12, 0.16)], clock.num_nominal
+    ([0.0, 0.04, 0.08, 0.12, 0.12, 0.16], 1)
     """
 
     def __init__(self, step_seconds: float, max_hold_seconds: float = math.inf) -> None:
@@ -51,7 +51,11 @@ class Clock:
         self.num_frames = self.num_nominal = self.num_jumps = 0
         self.first_jump: Jump | None = None
         self.first_seconds = self.last_seconds = self.previous_seconds = self.last_step = math.nan
+        # The longest step, and when it began.
+        self.longest_seconds = self.longest_from_seconds = 0.0
         self._filler, self._was_given = step_seconds, False
+        # The last timestamp, by our clock; and for how many frames it has not moved on.
+        self._told, self._stands = math.nan, 0
         # Of the file's clock, what is taken off to get ours.
         self._offset = 0.0
         # A fall that no second frame has confirmed.
@@ -76,14 +80,23 @@ class Clock:
             seconds = pts_seconds - self._offset
         else:
             self._fallen = Jump(self.last_seconds + self._offset, pts_seconds) if step < -_FALL_SECONDS else None
-        is_given = math.isfinite(seconds) and seconds >= self.last_seconds + _LEAST_STEP_SECONDS
-        if not is_given:
-            seconds = self.last_seconds + self._filler
+        is_told = math.isfinite(seconds)
+        rises = is_told and seconds >= self.last_seconds + _LEAST_STEP_SECONDS
+        repeats = self._was_given and abs(seconds - self.last_seconds) < _LEAST_STEP_SECONDS
+        self._stands = self._stands + 1 if is_told and abs(seconds - self._told) < _LEAST_STEP_SECONDS else 0
+        if rises and self._was_given:
+            step = seconds - self.last_seconds
+            self._filler = min(self.step_seconds, max(step, self.step_seconds * _LEAST_SHARE))
+        if is_told:
+            self._told = seconds
+        if not rises:
+            waits = self._stands < 2 and self.last_seconds - seconds <= _FALL_SECONDS
+            seconds = self.last_seconds + (_LEAST_STEP_SECONDS if waits else self._filler)
+        self.num_nominal += not (rises or repeats)
         self.last_step = seconds - self.last_seconds
-        if is_given and self._was_given:
-            self._filler = min(self.step_seconds, max(self.last_step, self.step_seconds * _LEAST_SHARE))
-        self.num_nominal += not is_given
-        self.previous_seconds, self.last_seconds, self._was_given = self.last_seconds, seconds, is_given
+        if self.last_step > self.longest_seconds:
+            self.longest_seconds, self.longest_from_seconds = self.last_step, self.last_seconds
+        self.previous_seconds, self.last_seconds, self._was_given = self.last_seconds, seconds, rises
         return seconds
 
     def end_seconds(self, stream_seconds: float | None = None) -> float:
@@ -115,6 +128,7 @@ class Clock:
             self._offset = pts_seconds if self._was_given else 0.0
         self.first_seconds = self.last_seconds = pts_seconds - self._offset if self._was_given else 0.0
         self.last_step = self.step_seconds
+        self._told = self.last_seconds if self._was_given else math.nan
         return self.last_seconds
 
     def _jump(self, jump: Jump, at_seconds: float) -> None:
@@ -122,3 +136,4 @@ class Clock:
         self.num_jumps += 1
         self.first_jump = self.first_jump or jump
         self._offset = jump.to_seconds - at_seconds
+        self._told = at_seconds

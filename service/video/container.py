@@ -25,6 +25,8 @@ _PIECE_BYTES = 4096
 _BEYOND_THE_HEADERS = 0.5
 # Milliseconds are the rule; a loop in it has no end.
 _SOON_SECONDS = 2.0
+# Formats in which a track's length stands in tags, if anywhere.
+_BY_TAG = ("Matroska", "WebM", "Windows Media")
 _OF_PICTURES = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 
 
@@ -49,11 +51,12 @@ class Container:
 
     kinds: of the tracks, in order (`Video`, `Audio`, `Image`, …). streams: those of video, and which of them this
     speaks of. codec: MediaInfo's name of the format (`AVC`, `AV1`, `Theora`). scan: `Progressive`, `Interlaced` or
-    `MBAFF`. hdr: the transfer function or the HDR format. streamable: the index lies before the frames (MP4 "fast
-    start"). width, height: stored pixels. orientation: as MP4, QuickTime and Matroska tell it. duration_seconds: of the
-    stream, from its start; last_frame_seconds: how long the last frame is shown; is_trimmed: edits leave out some of
-    it, maybe the end of a hold; start_seconds: of the stream, after the file's. truncated: the container promises bytes
-    that the file does not have. second_file_byte: where another file begins behind it.
+    `MBAFF`. hdr: the transfer function or the HDR format. has_cover: a picture is attached. streamable: the index lies
+    before the frames (MP4 "fast start"). width, height: stored pixels. orientation: as MP4, QuickTime and Matroska tell
+    it. duration_seconds: of the stream, from its start; last_frame_seconds: how long the last frame is shown;
+    is_trimmed: edits leave out some of it, maybe the end of a hold; start_seconds: of the stream, after the file's.
+    truncated: the container promises bytes that the file does not have. second_file_byte: where another file begins
+    behind it.
     """
 
     format: str | None = None
@@ -66,6 +69,7 @@ class Container:
     bit_depth: int | None = None
     scan: str | None = None
     hdr: str | None = None
+    has_cover: bool = False
     orientation: Orientation | None = None
     frame_rate_mode: str | None = None
     num_frames: int | None = None
@@ -101,7 +105,7 @@ class Container:
         if self.interlaced:
             found.append(f"the video is interlaced ({self.scan}); its fields were not separated")
         if self.hdr:
-            found.append(f"the video is HDR ({self.hdr}); its colours were mapped to standard range")
+            found.append(f"the video is HDR ({self.hdr}); its colours {became_of(self.hdr)}")
         if self.num_films > 1:
             listed = ", ".join(f"{number}: {stream}" for number, stream in enumerate(self.streams))
             found.append(
@@ -110,8 +114,8 @@ class Container:
             )
         if self.second_file_byte is not None:
             found.append(
-                f"another file begins at byte {self.second_file_byte} of this one and was not looked at; send each by "
-                "itself"
+                f"another file begins at byte {self.second_file_byte} of this one, and it may not have been looked at; "
+                "send each by itself"
             )
         return found
 
@@ -145,8 +149,9 @@ def identify(file: Path | BinaryIO, stream: int | None = None) -> Container:
         streamable={"Yes": True, "No": False}.get(general.isstreamable),
         truncated=general.istruncated == "Yes",
         second_file_byte=second_file(file),
+        has_cover=general.cover == "Yes",
         start_seconds=_start(pictures[0], tracks) if pictures else 0.0,
-        **(_picture_facts(pictures[0]) if pictures else {}),
+        **(_picture_facts(pictures[0], general) if pictures else {}),
     )
     return _with_details(found, file)
 
@@ -182,6 +187,11 @@ def identify_soon(file: BinaryIO, stream: int | None = None) -> Container:
     return found[0]
 
 
+def became_of(hdr: str) -> str:
+    """What decoding makes of the colours of this transfer function, or HDR format without one that FFmpeg knows."""
+    return "were mapped to standard range" if hdr in _HDR_TRANSFERS else "were taken as stored, and may be wrong"
+
+
 def is_of_pictures(codec: str | None) -> bool:
     """Whether MediaInfo's name (`JPEG`, `V_MJPEG`, `M-GIF`) is of a codec that cover art and thumbnails have."""
     return any(name in (codec or "").upper() for name in _OF_PICTURES)
@@ -202,9 +212,11 @@ def _streams(videos: list[Any]) -> tuple[VideoStream, ...]:
 
 
 def _choose(streams: tuple[VideoStream, ...], stream: int | None) -> int:
-    """The one asked for; else the first that is marked as default, as players do."""
+    """The one asked for; else the first that is marked as default, as players do, and rather a film than a picture."""
     if stream is None:
-        return next((number for number, found in enumerate(streams) if found.default), 0)
+        defaults = [number for number, found in enumerate(streams) if found.default]
+        films = [number for number in defaults if not is_of_pictures(streams[number].codec)]
+        return next(iter(films or defaults), 0)
     if not 0 <= stream < max(len(streams), 1):
         listed = ", ".join(f"{number}: {found}" for number, found in enumerate(streams))
         raise NoSuchStream(
@@ -238,7 +250,7 @@ def _with_details(container: Container, file: BinaryIO) -> Container:
     )
 
 
-def _picture_facts(track: Any) -> dict[str, Any]:
+def _picture_facts(track: Any, general: Any) -> dict[str, Any]:
     return {
         "codec": track.format,
         "codec_profile": track.format_profile,
@@ -248,11 +260,18 @@ def _picture_facts(track: Any) -> dict[str, Any]:
         "hdr": _hdr(track),
         "frame_rate_mode": track.frame_rate_mode,
         "num_frames": _number(track.frame_count, int),
-        "duration_seconds": _seconds(track.duration),
+        "duration_seconds": _duration(track, general),
         "encryption": track.encryption,
         "width": _number(track.width, int),
         "height": _number(track.height, int),
     }
+
+
+def _duration(track: Any, general: Any) -> float | None:
+    """Matroska's tracks say how long they are in tags alone, to the nanosecond, and those of ASF nowhere; whole
+    milliseconds, as MediaInfo has it, are the file's, and so those of a longer sound."""
+    is_the_files = general.format in _BY_TAG and isinstance(track.duration, int) and general.count_of_audio_streams
+    return None if is_the_files else _seconds(track.duration)
 
 
 def _start(chosen: Any, tracks: list[Any]) -> float:

@@ -174,8 +174,11 @@ class ClipReader:
             origin_seconds=round(self.grid.tick_seconds(0), 6),
             ticks=self.grid.num_ticks,
             ticks_end_seconds=round(self._ticks_end_seconds(), 6),
-            warnings=(*met(self._clock, self._source, self._dropped), *self._last_words()),
+            warnings=(*self._first_words(), *self._last_words()),
         )
+
+    def _first_words(self) -> Iterator[str]:
+        return met(self._clock, self._source, self._dropped, says_interlaced=self.container.interlaced)
 
     def _last_words(self) -> Iterator[str]:
         return self._ending.warnings(self._clock, is_damaged=self._source.gaps > 0) if self._at_end else iter(())

@@ -14,8 +14,8 @@ _SECONDS, _SHARE = 0.5, 0.95
 _OF_PICTURES = ("GIF", "PNG", "WebP")
 # Their tracks say how long they are, each by itself.
 _BY_TRACK = ("Matroska", "WebM", "AVI")
-# Their duration is the file's, and counts from where its clock began.
-_OF_THE_FILE = ("Flash Video",)
+# Their duration is the file's, and counts from where its clock began, or nobody knows which tracks they have.
+_OF_THE_FILE = ("Flash Video", "Nut")
 # A last frame is as long as others are, within the rounding of a duration: of more the warning tells.
 _USUAL_STEPS = 1.5
 
@@ -36,8 +36,9 @@ class Ending:
     def stream_seconds(self) -> float | None:
         """The stream's own length, from its start; None where only that of the whole file is known, or nothing."""
         container = self._container
-        if container.last_frame_seconds is not None or container.format in _BY_TRACK:
-            return container.duration_seconds or self._header.duration_seconds
+        is_by_track = container.last_frame_seconds is not None or container.format in _BY_TRACK
+        if is_by_track and container.duration_seconds:
+            return container.duration_seconds
         whole = "Audio" in container.kinds or container.format in _OF_THE_FILE
         return None if whole else self._header.duration_seconds
 
@@ -66,6 +67,8 @@ class Ending:
         """Of a walk to the end."""
         end = self.seconds(clock, is_damaged=is_damaged)
         promised = self.stream_seconds
+        if promised is None and self._container.truncated:
+            yield f"the file has fewer bytes than it promises, {end:.2f} s of video came: it is cut short"
         if promised is None or clock.num_jumps or (self._container.last_frame_seconds and self._all_came(clock)):
             return
         if _short(end, promised):

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.video.container import became_of
 from service.video.cost import num_ticks
 from service.video.facts import ProbeFacts, Walk
 from service.video.limits import DecodeLimits
@@ -149,8 +150,7 @@ def _picture(facts: ProbeFacts) -> Iterator[Finding]:
     if facts.hdr:
         yield _info(
             "hdr",
-            f"the colours are {facts.hdr}: mapped to the standard range that models are trained on, which takes some "
-            "seconds more",
+            f"the colours are {facts.hdr}: they {became_of(facts.hdr)}; models are trained on standard range",
         )
     if facts.pixel_aspect != 1:
         yield _info(
@@ -174,7 +174,7 @@ def _picture(facts: ProbeFacts) -> Iterator[Finding]:
     if facts.second_file_byte is not None:
         yield _warning(
             "second_file",
-            f"another file begins at byte {facts.second_file_byte}, and is not looked at; send each by itself",
+            f"another file begins at byte {facts.second_file_byte}, and it may not be looked at; send each by itself",
         )
 
 
@@ -210,8 +210,8 @@ def _timing(walk: Walk | None) -> Iterator[Finding]:
         report = _warning if walk.frames_without_time > _LOST_TIMESTAMPS else _info
         yield report(
             "bad_timestamps",
-            f"{walk.frames_without_time} of {walk.num_frames} frames have no timestamp that rises; the nominal "
-            "step takes its place",
+            f"{walk.frames_without_time} of {walk.num_frames} frames have no timestamp that rises; the "
+            "time before them, or the nominal step after it, takes its place",
         )
     if walk.jumps:
         yield _warning(

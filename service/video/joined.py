@@ -8,8 +8,11 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from service.video.mp4 import boxes
+from service.video.boxes import FIRST_BOXES, boxes
 
+_FLV, _PNG = b"FLV", b"\x89PNG\r\n\x1a\n"
+# An hour's, some; more are read for long.
+_MOST_TAGS = 1 << 18
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -18,19 +21,57 @@ def second_file(file: BinaryIO) -> int | None:
     length = file.seek(0, 2)
     file.seek(0)
     head = file.read(16)
-    if head[4:8] == b"ftyp":
+    if head[4:8] in FIRST_BOXES:
         return _second_mp4(file, length)
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return _second_avi(file, length, struct.unpack("<I", head[4:8])[0])
     if head[:4] == _EBML:
         return _second_matroska(file)
+    if head[:3] == _FLV:
+        return _second_flv(file, length)
+    if head[:8] == _PNG:
+        return _second_png(file, length)
     return None
 
 
 def _second_mp4(file: BinaryIO, length: int) -> int | None:
-    """A film has one `ftyp`, in front; fragments begin with `styp`."""
-    starts = [box.start - 8 for box in boxes(file, 0, length) if box.kind == b"ftyp"]
-    return starts[1] if len(starts) > 1 else None
+    """A film has one `moov`, and one `ftyp`, if any, in front; fragments begin with `styp`."""
+    found = list(boxes(file, 0, length))
+    films = [number for number, box in enumerate(found) if box.kind == b"moov"]
+    if len(films) < 2:
+        return None
+    # Before its own `moov` the second begins as the first did.
+    between = found[films[0] + 1 : films[1] + 1]
+    return next((box.start - 8 for box in reversed(between) if box.kind == found[0].kind), None)
+
+
+def _second_flv(file: BinaryIO, length: int) -> int | None:
+    """Behind a tag comes its size, and the next tag."""
+    at = 9 + 4
+    for _ in range(_MOST_TAGS):
+        file.seek(at)
+        tag = file.read(4)
+        if tag[:3] == _FLV:
+            return at
+        if len(tag) < 4 or at >= length:
+            return None
+        at += 11 + int.from_bytes(tag[1:], "big") + 4
+    return None
+
+
+def _second_png(file: BinaryIO, length: int) -> int | None:
+    """Behind the chunk `IEND`."""
+    at = 8
+    while at < length:
+        file.seek(at)
+        chunk = file.read(8)
+        if len(chunk) < 8:
+            return None
+        at += 12 + int.from_bytes(chunk[:4], "big")
+        if chunk[4:] == b"IEND":
+            file.seek(at)
+            return at if file.read(8) == _PNG else None
+    return None
 
 
 def _second_avi(file: BinaryIO, length: int, size: int) -> int | None:

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import DecoderLost, ReelserveError
 from service.fairness import Priority
@@ -126,6 +127,18 @@ class OpenVideo:
                 self._segments.give_back(segment)
             self._report = reply.report
             self.cpu_seconds, self._reusable = reply.cpu_seconds, reply.reusable
+
+    def batches(self, num_frames: int) -> Iterator[FrameChunk]:
+        """The same frames, so many at a time, the last ones fewer, however turns cut them; copied."""
+        held: list[tuple[NDArray[np.uint8], int]] = []
+        for chunk in self.chunks():
+            held += zip(chunk.frames.copy(), chunk.ticks.tolist(), strict=True)
+            chunk.release()
+            while len(held) >= num_frames:
+                yield _chunk_of(held[:num_frames])
+                del held[:num_frames]
+        if held:
+            yield _chunk_of(held)
 
     @property
     def busy_seconds(self) -> float:
@@ -253,3 +266,7 @@ class OpenVideo:
             )
         # Or it crashed, and had a video before this one: which of them is to blame, a fresh process will tell.
         return DecoderLost(f"a decode process was killed from outside ({name}); try again", value=name)
+
+
+def _chunk_of(frames: list[tuple[NDArray[np.uint8], int]]) -> FrameChunk:
+    return FrameChunk(np.stack([frame for frame, _ in frames]), np.array([ticks for _, ticks in frames], np.int64))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 
 from service.errors import EmptyFile
 from service.video.errors import NotAVideo
+from service.video.matroska import packet_seconds
 from service.video.orientation import Orientation
+from service.video.packet_times import PacketTimes
 from service.video.source import Damages, ErrorLog, Header, InterlacedFrame, sane_fps, sane_pixel_aspect
 
 # FFmpeg's words for a container that `FORMATS` leaves out; the list of the others follows.
@@ -28,9 +31,16 @@ _TRIES_PAST_BAD_PACKETS = 256
 
 
 class OpenCvSource(Damages):
-    """One open video, its first video stream. Raises EmptyFile, NotAVideo."""
+    """One open video, its first video stream. Raises EmptyFile, NotAVideo.
 
-    def __init__(self, path: Path, num_threads: int = 1, log: ErrorLog | None = None) -> None:
+    has_packet_times: of H.264 in Matroska, whose packets tell the times where OpenCV's are wrong (`PacketTimes`).
+    """
+
+    is_interlaced = False  # such a frame raises
+
+    def __init__(
+        self, path: Path, num_threads: int = 1, log: ErrorLog | None = None, *, has_packet_times: bool = False
+    ) -> None:
         super().__init__(log)
         if path.stat().st_size == 0:
             raise EmptyFile("the video has 0 bytes; send the whole file", value=0)
@@ -53,6 +63,10 @@ class OpenCvSource(Damages):
         self._last_pts = 0.0
         self._num_frames = 0
         self._first_frame: float | None = None
+        self._first_steps = self._last_steps = math.nan
+        # Opened now: a decode process opens no file later.
+        self._packets: BinaryIO | None = path.open("rb") if has_packet_times else None
+        self._times: PacketTimes | None = None
 
     def grab(self) -> bool:
         """Decode the next frame, over packets that can't be; False at the end."""
@@ -65,11 +79,7 @@ class OpenCvSource(Damages):
         self._num_frames += 1
         if self._log or tries:
             self.note(self._last_pts, frame=True, gap=tries > 0)
-        seconds = self._cv.get(cv2.CAP_PROP_POS_MSEC) / 1e3
-        if seconds == 0.0 and self._num_frames > 1:  # OpenCV's word for none, and for the start
-            self._pts = math.nan
-            return True
-        self._pts = seconds if abs(seconds) < _NO_TIMESTAMP_SECONDS else self._seconds_without_start()
+        self._pts = self._seconds()
         if self._pts == self._pts:
             self._last_pts = self._pts
         return True
@@ -78,8 +88,31 @@ class OpenCvSource(Damages):
         """Presentation timestamp of the frame grabbed last, relative to the stream's start; NaN without one."""
         return self._pts
 
+    def _seconds(self) -> float:
+        seconds, steps = self._cv.get(cv2.CAP_PROP_POS_MSEC) / 1e3, self._cv.get(cv2.CAP_PROP_PTS)
+        if self._num_frames == 1:
+            self._first_steps = steps
+        if self._packets and self._is_start_wrong(seconds, steps):
+            if times := packet_seconds(self._packets):
+                rate = self._cv.get(cv2.CAP_PROP_FPS)
+                self._times = PacketTimes(times, rate, self._first_steps, self._num_frames - 1)
+            self._packets.close()
+            self._packets = None
+        self._last_steps = steps
+        if self._times:
+            return self._times.seconds(steps)
+        if seconds == 0.0 and self._num_frames > 1:  # OpenCV's word for none, and for the start
+            return math.nan
+        return seconds if abs(seconds) < _NO_TIMESTAMP_SECONDS else self._seconds_without_start()
+
+    def _is_start_wrong(self, seconds: float, steps: float) -> bool:
+        """The first frame is the start, or near it; and while the other clock, which has none, rises, so must time."""
+        if self._num_frames == 1:
+            return not 0.0 <= seconds < self.header.step_seconds
+        return seconds <= self._last_pts and steps >= self._last_steps
+
     def _seconds_without_start(self) -> float:
-        """Since the first frame, for a stream whose start is unknown (Matroska of a few frames).
+        """Since the first frame, for a stream whose start is unknown.
 
         OpenCV's other clock then still goes, in steps of the nominal rate.
         """
@@ -109,6 +142,8 @@ class OpenCvSource(Damages):
     def release(self) -> None:
         """Close the file."""
         self._cv.release()
+        if self._packets:
+            self._packets.close()
 
     def _read_header(self) -> Header:
         get = self._cv.get

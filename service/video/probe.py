@@ -214,10 +214,17 @@ def _headers(container: Container) -> ProbeFacts:
     )
 
 
+# Formats that say how many frames each track has.
+_COUNTED = ("MPEG-4", "QuickTime", "AVI")
+
+
 def _promise(header: Header, ending: Ending, container: Container) -> Promise:
-    """The stream's own, then FFmpeg's reading; MediaInfo's where it has none."""
-    seconds = ending.stream_seconds or header.duration_seconds or container.duration_seconds
-    return Promise(num_frames=header.num_frames or container.num_frames, duration_seconds=seconds, fps=header.fps)
+    """The stream's own; where a longer sound may have made FFmpeg's reading, MediaInfo's, or none."""
+    seconds = ending.stream_seconds or container.duration_seconds
+    # Elsewhere FFmpeg makes the count of the length and the rate.
+    is_counted = container.format in _COUNTED or "Audio" not in container.kinds
+    frames = (header.num_frames or container.num_frames) if is_counted else None
+    return Promise(num_frames=frames, duration_seconds=seconds, fps=header.fps)
 
 
 def _refusal(error: VideoError) -> Refusal:

@@ -29,8 +29,10 @@ AVAILABLE = find_spec("av") is not None
 VERSION = version("av") if AVAILABLE else "none"
 # A demuxer may fail on a place, and go on behind it.
 _TRIES_PAST_UNREADABLE = 256
-# AV_DISPOSITION_ATTACHED_PIC
-_ATTACHED_PICTURE = 0x0400
+# AV_DISPOSITION_ATTACHED_PIC, and with it AV_DISPOSITION_TIMED_THUMBNAILS where it is a track (pictures of chapters).
+_ATTACHED_PICTURE, _TIMED_THUMBNAILS = 0x0400, 0x0800
+# Streams without a container: nobody tells the times of their frames, and the codec their rate.
+_WITHOUT_TIMES = ("h264", "hevc")
 # AV_PICTURE_TYPE_I
 _I_PICTURE = 1
 
@@ -64,6 +66,10 @@ def begins_interlaced(path: Path) -> bool:
         return False
 
 
+def _is_cover(disposition: int) -> bool:
+    return disposition & (_ATTACHED_PICTURE | _TIMED_THUMBNAILS) == _ATTACHED_PICTURE
+
+
 class PyAvSource(Damages):
     """One open video, any of its video streams. Raises NotAVideo."""
 
@@ -84,7 +90,7 @@ class PyAvSource(Damages):
             self._container = pyav.open(str(path.absolute()), options=dict(DEMUXER_OPTIONS), metadata_errors="replace")
         except self._faults as error:
             raise NotAVideo(f"no video can be opened in these bytes ({error.strerror}); send the whole file") from error
-        videos = [found for found in self._container.streams.video if not found.disposition & _ATTACHED_PICTURE]
+        videos = [found for found in self._container.streams.video if not _is_cover(found.disposition)]
         if stream >= len(videos):
             self._container.close()
             raise NotAVideo(f"video stream {stream} can't be opened; send the film alone", value=stream)
@@ -98,7 +104,7 @@ class PyAvSource(Damages):
         self.header = self._read_header(orientation)
         self._start = self._stream.start_time
         self._last_pts = 0.0
-        self._gap = False
+        self._gap = self.is_interlaced = False
         self._frames = self._decoded()
         self._frame: av.VideoFrame | None = None
 
@@ -111,6 +117,7 @@ class PyAvSource(Damages):
             return False
         pts = self.pts_seconds()
         self._last_pts = pts if math.isfinite(pts) else self._last_pts
+        self.is_interlaced = self.is_interlaced or bool(self._frame.interlaced_frame)
         return True
 
     def pts_seconds(self) -> float:
@@ -172,7 +179,8 @@ class PyAvSource(Damages):
     def _read_header(self, orientation: Orientation) -> Header:
         stream, context = self._stream, self._stream.codec_context
         aspect = stream.sample_aspect_ratio
-        fps = sane_fps(float(stream.average_rate or 0))
+        has_times = self._container.format.name not in _WITHOUT_TIMES
+        fps = sane_fps(float((stream.average_rate if has_times else stream.guessed_rate) or 0))
         seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         frames = stream.frames or round(seconds * (fps or 0.0))
         return Header(

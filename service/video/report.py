@@ -10,6 +10,9 @@ from service.video.errors import TooShort
 from service.video.source import DecoderName, Source
 from service.video.spec import ClipSpec
 
+# A hold of which the sender should know: it may decide the label.
+_LONG_SECONDS = 60.0
+
 
 @dataclass(frozen=True)
 class DecodeReport:
@@ -44,12 +47,14 @@ class DecodeReport:
     warnings: tuple[str, ...] = ()
 
 
-def met(clock: Clock, source: Source, num_dropped: int) -> Iterator[str]:
-    """Warnings about times and damage. num_dropped: sampled frames that could not be converted."""
+def met(clock: Clock, source: Source, num_dropped: int, *, says_interlaced: bool = False) -> Iterator[str]:
+    """Warnings about times, fields and damage. num_dropped: sampled frames that could not be converted.
+    says_interlaced: the container does, and so does its warning.
+    """
     if clock.num_nominal:
         yield (
             f"{clock.num_nominal} of {clock.num_frames} frames had no rising timestamp; "
-            f"the nominal step of {clock.step_seconds:.4f} s was used for them"
+            f"they come at the time of the one before, or the nominal step of {clock.step_seconds:.4f} s after it"
         )
     if clock.first_jump:
         others = f", and {clock.num_jumps - 1} times more" if clock.num_jumps > 1 else ""
@@ -59,6 +64,13 @@ def met(clock: Clock, source: Source, num_dropped: int) -> Iterator[str]:
         )
     if source.times_are_rounded:
         yield f"the stream does not say when it starts; times are rounded to the nominal {clock.step_seconds:.4f} s"
+    if clock.longest_seconds > _LONG_SECONDS:
+        yield (
+            f"a frame is shown for {clock.longest_seconds:.1f} s, from {clock.longest_from_seconds:.3f} s on: it fills "
+            "all ticks of that time"
+        )
+    if source.is_interlaced and not says_interlaced:
+        yield "the video is interlaced; its fields were not separated"
     if num_dropped:
         yield f"{num_dropped} sampled frames could not be decoded; the next ones took their place"
     if source.first_damage:

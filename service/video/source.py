@@ -75,13 +75,15 @@ class Source(Protocol):
     """One open video, frame by frame in presentation order.
 
     gaps: places where packets gave an error instead of a frame; damaged: frames whose decoding FFmpeg complained of
-    (known with an `ErrorLog` only); first_damage: the time before it and FFmpeg's words.
+    (known with an `ErrorLog` only); first_damage: the time before it and FFmpeg's words. is_interlaced: a frame of two
+    fields has come.
     """
 
     header: Header
     gaps: int
     damaged: int
     first_damage: tuple[float, str] | None
+    is_interlaced: bool
 
     def grab(self) -> bool:
         """Decode the next frame, over packets that can't be; False at the end."""

@@ -20,6 +20,8 @@ from service.video.source import ErrorLog, Source
 VERSIONS = f"opencv {cv2.__version__}, pyav {pyav_source.VERSION}"
 # What cover art is coded in; OpenCV takes it where it lies before the film.
 _OF_PICTURES = ("mjpeg", "png", "mpng", "gif", "bmp", "webp")
+# Bare streams, of which OpenCV takes any rate for 25 frames a second.
+_WITHOUT_TIMES = ("AVC", "HEVC")
 _WITHOUT = "PyAV, which is not installed here: pip install -r requirements/codecs.txt (`make serve` does)"
 
 
@@ -34,15 +36,18 @@ def open_source(path: Path, container: Container, num_threads: int = 1, log: Err
         return pyav(path, container, f"video stream {container.stream}", num_threads, log)
     if container.interlaced and (pyav_source.AVAILABLE or log is None):
         return pyav(path, container, "interlaced video", num_threads, log)
+    if container.format in _WITHOUT_TIMES and pyav_source.AVAILABLE:
+        return pyav(path, container, "a stream without a container", num_threads, log)
     # Without FFmpeg's log nobody would tell of a blank frame.
     if log is None and pyav_source.AVAILABLE and pyav_source.begins_interlaced(path):
         return pyav(path, container, "interlaced video", num_threads)
-    source = OpenCvSource(path, num_threads, log)
+    is_h264_in_matroska = container.format in ("Matroska", "WebM") and container.codec == "AVC"
+    source = OpenCvSource(path, num_threads, log, has_packet_times=is_h264_in_matroska)
     if source.header.codec in _OF_PICTURES:
         if container.is_sound:
             source.release()
             raise sound_alone(container)
-        if container.streams and container.codec and not is_of_pictures(container.codec):
+        if container.has_cover or (container.streams and container.codec and not is_of_pictures(container.codec)):
             source.release()
             return pyav(path, container, "a film behind a picture", num_threads, log)
     # OpenCV goes by the first row of the matrix alone, and so takes what is mirrored for turned.

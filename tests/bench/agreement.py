@@ -20,6 +20,7 @@ from models.checkpoint import Checkpoint
 from models.dataset import read
 from models.features import extract
 from models.windowed import clip_scores, windowed
+from service.video.pool import DecodePool
 from tests.server import serve
 
 
@@ -48,8 +49,11 @@ def main(checkpoint_path: str, manifest: str, split: str) -> None:
         )
     encoder, head = checkpoint.encoder(), checkpoint.head()
     agreed, right, worst = 0, 0, 0.0
-    for clip, answer in track(zip(clips, answers, strict=True), "PyTorch", total=len(clips)):
-        features = extract(clip.path, encoder, checkpoint.spec)
+    with DecodePool(num_credits=1) as decoders:
+        features_of = [
+            extract(clip.path, encoder, checkpoint.spec, decoders) for clip in track(clips, "PyTorch", total=len(clips))
+        ]
+    for clip, answer, features in zip(clips, answers, features_of, strict=True):
         with torch.inference_mode():
             wanted = clip_scores(head, windowed([features], [0], checkpoint.spec))[0]
         agreed += int(answer.argmax() == wanted.argmax())

@@ -11,6 +11,7 @@ from models.checkpoint import Checkpoint, CheckpointError
 from models.evaluate import confusion, write_confusion
 from models.features import FeatureStore, extract
 from models.heads import HeadDims, SequenceHead
+from service.video.pool import DecodePool
 from service.video.spec import ClipSpec
 from tests.drawn import draw
 
@@ -59,7 +60,8 @@ def test_features_are_stored_once_by_content_pixels_and_encoder(
 
 def test_a_frame_that_serves_several_ticks_is_repeated(tmp_path: Path, encoder: encoders.ImageEncoder) -> None:
     clip = draw(tmp_path / "slow.mp4", num_frames=4, fps=2).path
-    features = extract(clip, encoders.folded(encoder), SPEC)
+    with DecodePool(num_credits=1) as pool:
+        features = extract(clip, encoders.folded(encoder), SPEC, pool)
     assert len(features) > 4
     assert len(np.unique(features, axis=0)) == 4
 

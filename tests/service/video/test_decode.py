@@ -226,7 +226,8 @@ def test_frames_without_a_timestamp_get_the_nominal_step(tmp_path: Path) -> None
     assert sampled.report.time_base == "nominal"
     assert sampled.report.frames_walked == 50
     assert sampled.report.warnings == (
-        "2 of 50 frames had no rising timestamp; the nominal step of 0.0400 s was used for them",
+        "2 of 50 frames had no rising timestamp; they come at the time of the one before, or the nominal step of "
+        "0.0400 s after it",
     )
     assert sampled.serving == serving_frames([i / 25 for i in range(50)], SPEC.sample_fps)
 

@@ -52,6 +52,8 @@ def of(container: Container, **changes: object) -> Container:
         (of(FILM, duration_seconds=None), 4.0),  # FFmpeg's
         (Container(format="Matroska", kinds=("Video", "Audio"), duration_seconds=3.5), 3.5),
         (Container(format="WebM", kinds=("Video",)), 4.0),
+        (Container(format="Matroska", kinds=("Video", "Audio")), None),  # without a tag of its own
+        (Container(format="Nut"), None),
         (STREAM, 4.0),
         (of(STREAM, kinds=("Video", "Audio")), None),  # that of the longest stream
         (of(STREAM, duration_seconds=7.0), 4.0),
@@ -96,6 +98,14 @@ def test_a_cut_or_damaged_file_ends_a_step_after_its_last_frame(container: Conta
     assert ended(of(container, truncated=True), walked(50)) == pytest.approx(2.0)
     assert ended(container, walked(50), is_damaged=True) == pytest.approx(2.0)
     assert any("4.00 s of video, 2.00 s came" in each for each in warned(container, walked(50), is_damaged=True))
+
+
+def test_a_cut_file_that_does_not_say_how_long_its_video_is() -> None:
+    live = Container(format="Matroska", kinds=("Video", "Audio"), truncated=True)
+    assert warned(live, walked(50)) == [
+        "the file has fewer bytes than it promises, 2.00 s of video came: it is cut short"
+    ]
+    assert warned(of(live, truncated=False), walked(50)) == []
 
 
 def test_samples_that_are_missing_are_not_made_up_by_a_hold() -> None:

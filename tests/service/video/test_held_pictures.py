@@ -233,7 +233,7 @@ class Shelf:
 class FakeSource(Damages):
     """A `Source` of a `Film`: a fake, as hypothesis asks for more files than can be encoded."""
 
-    times_are_rounded = False
+    times_are_rounded = is_interlaced = False
 
     def __init__(self, film: Film) -> None:
         super().__init__(None)

@@ -24,6 +24,9 @@ KINDS: dict[str, tuple[str, Encoder, dict[str, str]]] = {
     "avi": ("avi", "mpeg4", {}),
     "mkv": ("mkv", "libx264", {}),
     "webm": ("webm", "libvpx", {}),
+    "flv": ("flv", "flv", {}),
+    "flv of h264": ("flv", "libx264", {}),
+    "apng": ("apng", "apng", {}),
 }
 
 
@@ -51,9 +54,16 @@ def test_its_sender_is_told(tmp_path: Path, kind: str) -> None:
     path.write_bytes(one + one)
     found = identify(path)
     assert found.second_file_byte == len(one)
-    assert f"another file begins at byte {len(one)} of this one and was not looked at; send each by itself" in (
-        found.warnings()
-    )
+    assert (
+        f"another file begins at byte {len(one)} of this one, and it may not have been looked at; send each by itself"
+    ) in found.warnings()
+
+
+@pytest.mark.parametrize("order", [b"mdat moov", b"moov mdat", b"wide mdat moov", b"free moov wide mdat"])
+def test_two_quicktime_files_without_a_brand(order: bytes) -> None:
+    one = b"".join(struct.pack(">I4s", 40, kind) + bytes(32) for kind in order.split())
+    assert second(one) is None
+    assert second(one + one) == len(one)
 
 
 @pytest.mark.parametrize("kind", KINDS)

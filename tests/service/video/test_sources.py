@@ -151,6 +151,7 @@ def test_where_a_stream_turns_interlaced_the_decoder_is_changed(pool: DecodePool
     found, report = read_apart(pool, turning.path)
     assert found == used(turning.timestamps)
     assert (report.decoder, report.frames_walked, report.frames_dropped) == ("pyav", 50, 0)
+    assert report.warnings == ("the video is interlaced; its fields were not separated",)
     assert (report.time_base, report.frames_damaged) == ("pts", 0)
 
 
@@ -224,32 +225,72 @@ def with_cover(path: Path, *, front: bool) -> Path:
 
 
 @pytest.mark.parametrize("front", [False, True])
-def test_cover_art_is_no_video(tmp_path: Path, pool: DecodePool, front: bool) -> None:
-    drawn = draw(tmp_path / "clip.mp4", 26)
+@pytest.mark.parametrize(("encoder", "codec"), [("libx264", "h264"), ("mjpeg", "mjpeg")])
+def test_cover_art_is_no_video(tmp_path: Path, pool: DecodePool, front: bool, encoder: Encoder, codec: str) -> None:
+    drawn = draw(tmp_path / "clip.mov", 26, encoder=encoder)
     path = with_cover(drawn.path, front=front)
     found, report = read_apart(pool, path)
     assert found == used(drawn.timestamps)
-    assert (report.codec, report.width) == ("h264", 320)
+    assert (report.codec, report.width) == (codec, 320)
     assert identify(path).num_films == 1
 
 
-@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
-def test_a_thumbnail_track_is_passed_over(tmp_path: Path, suffix: str) -> None:
-    """A JPEG track before the film, which alone is marked as default: nothing to warn of."""
-    path = tmp_path / f"clip.{suffix}"
+def with_thumbnail(path: Path, *, default: bool) -> Path:
+    """A track of one JPEG before the film. default: it is marked so as well."""
     with av.open(path, "w") as container:
         thumbnail, film = container.add_stream("mjpeg", rate=25), container.add_stream("libx264", rate=25)
         thumbnail.width, thumbnail.height, thumbnail.pix_fmt = 64, 48, "yuvj420p"
         film.width, film.height, film.pix_fmt = 320, 240, "yuv420p"
-        thumbnail.disposition, film.disposition = Disposition(0), Disposition.default
+        thumbnail.disposition = Disposition.default if default else Disposition(0)
+        film.disposition = Disposition.default
         container.mux(thumbnail.encode(av.VideoFrame.from_ndarray(paint(0, 64, 48), format="rgb24")))
         for index in range(26):
             container.mux(film.encode(av.VideoFrame.from_ndarray(paint(index, 320, 240), format="rgb24")))
         container.mux(thumbnail.encode(None))
         container.mux(film.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov"])
+def test_a_thumbnail_track_is_passed_over(tmp_path: Path, suffix: str) -> None:
+    """The film alone is marked as default: nothing to warn of."""
+    path = with_thumbnail(tmp_path / f"clip.{suffix}", default=False)
     found = identify(path)
     assert (found.stream, found.num_films, found.warnings()) == (1, 1, [])
     assert read_here(path)[1].width == 320
+
+
+def test_a_thumbnail_track_that_is_marked_as_default_is_passed_over_with_a_warning(tmp_path: Path) -> None:
+    path = with_thumbnail(tmp_path / "clip.mkv", default=True)
+    assert any("1 was taken, ask for another with stream" in line for line in identify(path).warnings())
+    assert read_here(path)[1].width == 320
+
+
+def test_pictures_of_chapters_are_passed_over(tmp_path: Path, pool: DecodePool) -> None:
+    """As iTunes writes them: a track of its own, to which the film's points (`tref`, `chap`); FFmpeg takes it for
+    cover art, MediaInfo for video."""
+    path = with_thumbnail(tmp_path / "clip.mp4", default=False)
+    data = path.read_bytes()
+    moov, film = data.rindex(b"moov") - 4, data.rindex(b"trak") - 4
+    end = film + struct.unpack_from(">I", data, film)[0]
+    chapters = _boxed(b"tref", _boxed(b"chap", struct.pack(">I", 1)))
+    marked = bytearray(data[:end] + chapters + data[end:])
+    for at in (moov, film):
+        struct.pack_into(">I", marked, at, struct.unpack_from(">I", marked, at)[0] + len(chapters))
+    path.write_bytes(marked)
+    found, report = read_apart(pool, path)
+    assert (found, report.width, report.decoder) == (used(tuple(i / 25 for i in range(26))), 320, "pyav")
+
+
+@pytest.mark.parametrize(("encoder", "suffix"), [("libx264", "h264"), ("libx265", "hevc")])
+@pytest.mark.parametrize("fps", [15, 50])
+def test_streams_without_a_container_go_at_their_codecs_rate(
+    tmp_path: Path, pool: DecodePool, encoder: Encoder, suffix: str, fps: int
+) -> None:
+    drawn = draw(tmp_path / f"clip.{suffix}", 30, fps=fps, encoder=encoder)
+    _, report = read_apart(pool, drawn.path)
+    assert (report.decoder, report.frames_walked) == ("pyav", 30)
+    assert report.duration_seconds == pytest.approx(30 / fps, abs=1e-3)
 
 
 @pytest.mark.usefixtures("without_pyav")

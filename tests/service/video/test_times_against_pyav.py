@@ -73,28 +73,18 @@ def remux(source: Path, target: Path, ticks: list[int]) -> None:
             writer.mux(packet)
 
 
-@pytest.mark.parametrize("encoder", ["mjpeg", "libvpx"])
+@pytest.mark.parametrize("encoder", ["mjpeg", "libvpx", "libx264"])
 def test_repeating_timestamps(tmp_path: Path, encoder: Encoder) -> None:
-    """A frame at the time of the one before comes one nominal step later: no frame is lost, no time stands still."""
+    """A frame at the time of the one before takes its place, as in a player; a third one comes a nominal step later, so
+    that no clock stands still."""
     path = tmp_path / "repeating.mkv"
     remux(draw(tmp_path / "clip.mkv", num_frames=8, encoder=encoder).path, path, [0, 1, 1, 4, 4, 4, 8, 9])
     ours = list(by_us(path, 240, 320))
-    assert indices(ours) == list(range(8))
-    assert pixels_are_the_same(ours, path)
-    np.testing.assert_allclose([our.seconds * 25 for our in ours], [0, 1, 2, 4, 5, 6, 8, 9], atol=25e-3)
-    assert ours[-1].report.time_base == "nominal"
-
-
-def test_repeating_timestamps_of_h264(tmp_path: Path) -> None:
-    """What does not rise is a step after the one before, until timestamps rise again."""
-    path = tmp_path / "repeating.mkv"
-    repeating = [0, 1, 1, 4, 4, 4, 8, 9]
-    remux(draw(tmp_path / "clip.mkv", num_frames=8).path, path, repeating)
-    ours = list(by_us(path, 240, 320))
-    assert indices(ours) == list(range(8))
-    assert pixels_are_the_same(ours, path)
-    np.testing.assert_allclose([our.seconds * 25 for our in ours], repeating, atol=2 + 25e-3)
-    assert ours[-1].report.time_base == "nominal"
+    assert indices(ours) == [0, 2, 4, 5, 6, 7]
+    np.testing.assert_allclose([our.seconds * 25 for our in ours], [0, 1, 4, 5, 8, 9], atol=25e-3)
+    report = ours[-1].report
+    assert (report.time_base, report.frames_walked) == ("nominal", 8)
+    assert report.warnings[0].startswith("1 of 8 frames had no rising timestamp")
 
 
 def test_hasty_gifs(tmp_path: Path) -> None:
