@@ -211,7 +211,9 @@ def _parquet(request: Request, store: JobStore, job_id: str) -> Response:
 
     name = f"{job_id}.parquet"
     if request.method == "HEAD":
-        return Response(media_type=PARQUET, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+        # Streamed, as a Content-Length of 0 would say what GET does not (RFC 9110, 8.6).
+        disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return StreamingResponse((), media_type=PARQUET, headers=disposition)
     spool: Spool = request.app.state.spool
     file = spool.open()
     try:

@@ -131,6 +131,7 @@ def test_results_without_their_body(http: httpx.Client, jobs_server: Server, cli
     assert (headed.status_code, headed.content) == (200, b"")
     for name in ("content-type", "content-disposition"):
         assert headed.headers.get(name) == got.headers.get(name)
+    assert headed.headers.get("content-length") in (None, got.headers.get("content-length")), "RFC 9110, 8.6"
     assert http.get(path, headers={"Range": "bytes=0-3"}).content[:4] == got.content[:4]
     assert http.get(path, headers={"Range": "bytes=0-3"}).status_code == 200, "each answer is a file of its own"
     wait_until(lambda: not jobs_server.spooled_bytes(), "the file to go")
