@@ -17,13 +17,14 @@ from rich.progress import track
 from rich.table import Column, Table
 
 from service.errors import BadParameter, NoFile, ReelserveError
-from service.flags import check_flags, flags_of, spelled
+from service.flags import check_flags, flags_of
 from service.jobs.command import batch
 from service.names import utf8_path, written
 from service.parameters import PredictParameters, ProbeParameters
 from service.results import Prediction
 from service.settings import Settings
 from service.terminal import complain, err, out, plain, read_settings, say
+from service.wording import as_flag
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Reelserve: clips in, labels with scores and times out."
@@ -47,7 +48,7 @@ def serve(context: typer.Context) -> None:
     """Start the HTTP service. Every setting is a flag: --port 8080 (see serve --help)."""
     # pydantic-settings makes a flag of each setting, with its documentation line.
     try:
-        check_flags(context.args, [*map(spelled, Settings.model_fields), "--reelserve-port", "--help"])
+        check_flags(context.args, [*map(as_flag, Settings.model_fields), "--reelserve-port", "--help"])
     except BadParameter as error:
         complain(error)
         raise typer.Exit(2) from error

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from service.errors import BadParameter
 from service.terminal import complain
-from service.wording import P, noun, parsed, repeated, unknown
+from service.wording import P, as_flag, noun, parsed, repeated, unknown
 
 _EXIT_USAGE = 2
 
@@ -44,11 +44,6 @@ def flags_of(parameters: type[BaseModel], **defaults: object) -> Callable[[Calla
     return decorate
 
 
-def spelled(name: str) -> str:
-    """A parameter as a flag."""
-    return f"--{name.replace('_', '-')}"
-
-
 def check_flags(arguments: Sequence[str], known: Sequence[str]) -> None:
     """Of a command whose flags all take a value. Raises BadParameter for one that is unknown, or comes twice."""
     names = [text.partition("=")[0] for text in arguments if text.startswith("--")]
@@ -63,19 +58,19 @@ def _asked(parameters: type[P], given: Mapping[str, Any], defaults: Mapping[str,
     """Raises BadParameter."""
     for name, values in given.items():
         if isinstance(values, list) and len(values) > 1:
-            raise BadParameter(repeated(spelled(name), len(values)), value=values)
+            raise BadParameter(repeated(as_flag(name), len(values)), value=values)
     ones = {name: values[0] if isinstance(values, list) else values for name, values in given.items() if values}
-    return parsed(parameters, {**defaults, **ones}, spelled)
+    return parsed(parameters, {**defaults, **ones}, as_flag)
 
 
 def _flag(name: str, field: FieldInfo, default: object) -> inspect.Parameter:
     """Text, as `parsed` reads it: typer's own types would have words of their own."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     if field.annotation is bool:
-        switch = typer.Option(spelled(name), help=field.description)
+        switch = typer.Option(as_flag(name), help=field.description)
         return inspect.Parameter(name, keyword, default=False, annotation=Annotated[bool, switch])
     option = typer.Option(
-        spelled(name), help=field.description, metavar=noun(name, field).upper(),
+        as_flag(name), help=field.description, metavar=noun(name, field).upper(),
         show_default=str(default or field.default or "") or False,
     )  # fmt: skip
     return inspect.Parameter(name, keyword, default=None, annotation=Annotated[list[str] | None, option])
