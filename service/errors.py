@@ -21,6 +21,7 @@ ReelserveError 500 internal
 │   ├── CorruptVideo        422 corrupt_video
 │   ├── NoSuchStream        422 no_such_stream
 │   ├── TooShort            422 too_short
+│   ├── PastTheEnd          422 past_the_end
 │   ├── TooLong             413 too_long
 │   ├── TooLongForOnline    413 too_long_for_online
 │   ├── TooManyPixels       413 too_many_pixels

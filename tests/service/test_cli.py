@@ -266,7 +266,9 @@ def test_predict_takes_a_part_of_a_clip(long_clip: Drawn) -> None:
     assert answer["segments"][-1]["end_seconds"] <= 3.25
     past = run("predict", long_clip.path, "--json", "--start-seconds", "20")
     assert past.exit_code == 1
-    assert json.loads(past.stdout)["detail"].startswith("start_seconds is 20, and the video ends at 10.5")
+    said = json.loads(past.stdout)
+    assert said["code"] == "past_the_end"
+    assert said["detail"].startswith("start_seconds is 20, and the video ends at 10.5")
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_a_manifest_gives_ids_and_trims(tmp_path: Path, long_clip: Drawn) -> Non
     head, tail = found["head"], found["tail"]
     assert head.segments is not None and head.segments[-1].end_seconds <= 2.2  # noqa: PT018
     assert tail.segments is not None and tail.segments[0].start_seconds == pytest.approx(8.0, abs=0.2)  # noqa: PT018
-    assert found["beyond"].status == "error"
+    assert (found["beyond"].status, found["beyond"].code) == ("error", "past_the_end")
 
 
 ODD = [
