@@ -17,7 +17,7 @@ from rich.progress import track
 from rich.table import Column, Table
 
 from service.errors import BadParameter, NoFile, ReelserveError
-from service.flags import check_flags, flags_of
+from service.flags import Once, check_flags, flags_of
 from service.jobs.command import batch
 from service.names import utf8_path, written
 from service.parameters import PredictParameters, ProbeParameters
@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 
 
-app.command()(batch)
+app.command(cls=Once)(batch)
 
 
 @app.callback()
@@ -62,7 +62,7 @@ def serve(context: typer.Context) -> None:
     os.execve(sys.executable, arguments, environment)  # noqa: S606  (no shell; this process becomes the server)
 
 
-@app.command()
+@app.command(cls=Once)
 @flags_of(PredictParameters, top_k=3)  # a table is read by people
 def predict(
     context: typer.Context,
@@ -117,7 +117,7 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Once)
 @flags_of(ProbeParameters)
 def probe(
     context: typer.Context,

@@ -208,6 +208,11 @@ def test_names_are_data(odd: Path, command: str) -> None:
         (["predict", "--top-k", "0"], "--top-k is '0'; give a whole number of labels from 1 to 1000"),
         (["predict", "--top-k", "true"], "--top-k is 'true'; give a whole number of labels from 1 to 1000"),
         (["predict", "--top-k", "1", "--top-k", "2"], "--top-k is given twice; give it once"),
+        (["probe", "--model", "a", "--model=b", "--model", "c"], "--model is given 3 times; give it once"),
+        (["batch", "--out", "a.jsonl", "--out", "b.jsonl"], "--out is given twice; give it once"),
+        (["batch", "--out", "a.jsonl", "--shard", "0/4", "--shard=1/4"], "--shard is given twice; give it once"),
+        (["batch", "--out", "a.jsonl", "--engine", "ray", "--engine", "local"], "--engine is given twice; give it"),
+        (["batch", "--out", "a.jsonl", "--allow", "a", "--allow", "b", "--top-k", "x"], "--top-k is 'x'; give a whole"),
         (["predict", "--start-seconds", "nan"], "--start-seconds is 'nan'; give a number of seconds from 0"),
         (["predict", "--end-seconds", "-1"], "--end-seconds is '-1'; give a number of seconds above 0"),
         (
