@@ -6,6 +6,7 @@ ReelserveError 500 internal
 │   ├── NoFile              400 no_file
 │   ├── EmptyFile           400 empty_file
 │   ├── MalformedUpload     400 malformed_upload
+│   ├── PreflightRefused    400 preflight_refused
 │   ├── UnknownModel        404 unknown_model
 │   ├── ModelRefused        404 model_refused
 │   ├── NotFound            404 not_found
@@ -128,6 +129,14 @@ class MalformedUpload(RequestError):
     code = "malformed_upload"
     title = "Malformed upload"
     remedy = "let an HTTP library make the form, with that one file in it"
+
+
+class PreflightRefused(RequestError):
+    """A browser asks whether a page may call (a CORS preflight), and it may not."""
+
+    code = "preflight_refused"
+    title = "Preflight refused"
+    remedy = "the setting `cors_origins` has the pages that may call"
 
 
 class UnknownModel(RequestError):

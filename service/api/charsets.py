@@ -11,7 +11,7 @@ from encodings.aliases import aliases
 _KNOWN = frozenset(aliases) | {module.name for module in pkgutil.iter_modules(_folder)}
 
 
-def decoded(text: bytes, charset: str) -> str:
+def decoded(text: bytes | bytearray, charset: str) -> str:
     """Raises LookupError for a charset that nobody knows, and UnicodeError for a text that is not written in it."""
     name = normalize_encoding(charset).lower()
     if not charset.isascii() or name not in _KNOWN:

@@ -161,7 +161,7 @@ def test_a_charset_that_can_t_count_is_refused(
 
 
 def test_a_charset_of_a_part_goes_before_that_of_its_form(client: httpx.Client, blob: bytes) -> None:
-    files = [
+    files: list[tuple[str, Any]] = [
         ("_charset_", (None, b"utf-16")),
         ("model", (None, "modèle".encode("latin-1"), "text/plain; charset=ISO-8859-1")),
         (FIELD, ("c.mp4", blob)),
