@@ -17,20 +17,21 @@ from rich.progress import track
 from rich.table import Column, Table
 
 from service.errors import BadParameter, NoFile, ReelserveError
-from service.flags import check_flags, flags_of, spelled
+from service.flags import Once, check_flags, flags_of
 from service.jobs.command import batch
 from service.names import utf8_path, written
 from service.parameters import PredictParameters, ProbeParameters
 from service.results import Prediction
 from service.settings import Settings
 from service.terminal import complain, err, out, plain, read_settings, say
+from service.wording import as_flag
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Reelserve: clips in, labels with scores and times out."
 )
 
 
-app.command()(batch)
+app.command(cls=Once)(batch)
 
 
 @app.callback()
@@ -47,7 +48,7 @@ def serve(context: typer.Context) -> None:
     """Start the HTTP service. Every setting is a flag: --port 8080 (see serve --help)."""
     # pydantic-settings makes a flag of each setting, with its documentation line.
     try:
-        check_flags(context.args, [*map(spelled, Settings.model_fields), "--reelserve-port", "--help"])
+        check_flags(context.args, [*map(as_flag, Settings.model_fields), "--reelserve-port", "--help"])
     except BadParameter as error:
         complain(error)
         raise typer.Exit(2) from error
@@ -61,7 +62,7 @@ def serve(context: typer.Context) -> None:
     os.execve(sys.executable, arguments, environment)  # noqa: S606  (no shell; this process becomes the server)
 
 
-@app.command()
+@app.command(cls=Once)
 @flags_of(PredictParameters, top_k=3)  # a table is read by people
 def predict(
     context: typer.Context,
@@ -116,7 +117,7 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Once)
 @flags_of(ProbeParameters)
 def probe(
     context: typer.Context,

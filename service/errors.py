@@ -6,6 +6,7 @@ ReelserveError 500 internal
 │   ├── NoFile              400 no_file
 │   ├── EmptyFile           400 empty_file
 │   ├── MalformedUpload     400 malformed_upload
+│   ├── PreflightRefused    400 preflight_refused
 │   ├── UnknownModel        404 unknown_model
 │   ├── ModelRefused        404 model_refused
 │   ├── NotFound            404 not_found
@@ -21,6 +22,7 @@ ReelserveError 500 internal
 │   ├── CorruptVideo        422 corrupt_video
 │   ├── NoSuchStream        422 no_such_stream
 │   ├── TooShort            422 too_short
+│   ├── PastTheEnd          422 past_the_end
 │   ├── TooLong             413 too_long
 │   ├── TooLongForOnline    413 too_long_for_online
 │   ├── TooManyPixels       413 too_many_pixels
@@ -127,6 +129,14 @@ class MalformedUpload(RequestError):
     code = "malformed_upload"
     title = "Malformed upload"
     remedy = "let an HTTP library make the form, with that one file in it"
+
+
+class PreflightRefused(RequestError):
+    """A browser asks whether a page may call (a CORS preflight), and it may not."""
+
+    code = "preflight_refused"
+    title = "Preflight refused"
+    remedy = "the setting `cors_origins` has the pages that may call"
 
 
 class UnknownModel(RequestError):

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from typer.core import TyperCommand, TyperOption
 
 from service.errors import BadParameter
 from service.terminal import complain
-from service.wording import P, noun, parsed, repeated, unknown
+from service.wording import as_flag, noun, parsed, repeated, unknown
 
 _EXIT_USAGE = 2
+
+
+class Once(TyperCommand):
+    """A command that refuses an option of one value that comes twice, of which typer takes the last: exit code 2."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer calls it."""
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for option, count in Counter(given).items():
+            if count > 1 and isinstance(option, TyperOption) and not (option.multiple or option.is_flag):
+                complain(BadParameter(repeated(option.opts[0], count)))
+                raise typer.Exit(_EXIT_USAGE)
+        return super().parse_args(ctx, args)
 
 
 def flags_of(parameters: type[BaseModel], **defaults: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -28,8 +43,9 @@ def flags_of(parameters: type[BaseModel], **defaults: object) -> Callable[[Calla
         @functools.wraps(command)
         def run(**values: Any) -> None:
             given = {name: values.pop(name) for name in parameters.model_fields}
+            given = {name: value for name, value in given.items() if value not in (None, False)}
             try:
-                asked = _asked(parameters, given, defaults)
+                asked = parsed(parameters, {**defaults, **given}, as_flag)
             except BadParameter as error:
                 complain(error)
                 raise typer.Exit(_EXIT_USAGE) from error
@@ -44,11 +60,6 @@ def flags_of(parameters: type[BaseModel], **defaults: object) -> Callable[[Calla
     return decorate
 
 
-def spelled(name: str) -> str:
-    """A parameter as a flag."""
-    return f"--{name.replace('_', '-')}"
-
-
 def check_flags(arguments: Sequence[str], known: Sequence[str]) -> None:
     """Of a command whose flags all take a value. Raises BadParameter for one that is unknown, or comes twice."""
     names = [text.partition("=")[0] for text in arguments if text.startswith("--")]
@@ -59,23 +70,14 @@ def check_flags(arguments: Sequence[str], known: Sequence[str]) -> None:
             raise BadParameter(repeated(name, names.count(name)), value=name)
 
 
-def _asked(parameters: type[P], given: Mapping[str, Any], defaults: Mapping[str, object]) -> P:
-    """Raises BadParameter."""
-    for name, values in given.items():
-        if isinstance(values, list) and len(values) > 1:
-            raise BadParameter(repeated(spelled(name), len(values)), value=values)
-    ones = {name: values[0] if isinstance(values, list) else values for name, values in given.items() if values}
-    return parsed(parameters, {**defaults, **ones}, spelled)
-
-
 def _flag(name: str, field: FieldInfo, default: object) -> inspect.Parameter:
     """Text, as `parsed` reads it: typer's own types would have words of their own."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     if field.annotation is bool:
-        switch = typer.Option(spelled(name), help=field.description)
+        switch = typer.Option(as_flag(name), help=field.description)
         return inspect.Parameter(name, keyword, default=False, annotation=Annotated[bool, switch])
     option = typer.Option(
-        spelled(name), help=field.description, metavar=noun(name, field).upper(),
+        as_flag(name), help=field.description, metavar=noun(name, field).upper(),
         show_default=str(default or field.default or "") or False,
     )  # fmt: skip
-    return inspect.Parameter(name, keyword, default=None, annotation=Annotated[list[str] | None, option])
+    return inspect.Parameter(name, keyword, default=None, annotation=Annotated[str | None, option])

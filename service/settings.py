@@ -13,6 +13,7 @@ from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_valid
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from service.engine.preferences import preferences
+from service.jobs.kept import KEY_LETTERS, key_fault
 from service.video.limits import DecodeLimits
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,7 +23,6 @@ MIB = 1024 * 1024
 # Measured: the service with one model is 290 MiB, a clip in progress 24 MiB (720p) to 60 MiB (1080p).
 SERVICE_MEMORY_BYTES = 320 * MIB
 CLIP_MEMORY_BYTES = 64 * MIB
-SECRET_KEY_LETTERS = 32
 _LIMITS = DecodeLimits()
 # RFC 6454, 6.2: what a browser sends as Origin.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
@@ -206,14 +206,14 @@ class Settings(BaseSettings):
     def _keys_are_long_and_there(self) -> Self:
         make = "make one by `openssl rand -base64 32`, the same for all replicas, and set REELSERVE_SECRET_KEY to it"
         for key in self.secret_keys():
-            if len(key) < SECRET_KEY_LETTERS:
-                raise ValueError(
-                    f"secret_key has a key of {len(key)} characters, {SECRET_KEY_LETTERS} are the least; {make}"
-                )
+            if len(key) < KEY_LETTERS:
+                raise ValueError(f"secret_key has a key of {len(key)} characters, {KEY_LETTERS} are the least; {make}")
         if self.jobs_url is not None and not self.secret_keys():
             raise ValueError(
                 f"jobs_url is set and secret_key is not: URLs of jobs are encrypted in that database by it; {make}"
             )
+        if not self.secret_keys() and (fault := key_fault(self.jobs_dir)):
+            raise ValueError(fault)
         return self
 
     def secret_keys(self) -> list[str]:

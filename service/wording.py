@@ -108,6 +108,11 @@ def unknown(name: str, known: Iterable[str], place: str) -> str:
     return f"{place} has no parameter {cut(name)}; {' '.join(words)}"
 
 
+def as_flag(name: str) -> str:
+    """A parameter as commands write it."""
+    return f"--{name.replace('_', '-')}"
+
+
 def repeated(name: str, count: int, place: str = "") -> str:
     """A name that is given several times, of which only one could count."""
     times = "twice" if count == 2 else f"{count} times"

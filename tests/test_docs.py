@@ -76,7 +76,7 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
 
 def test_each_code_stands_at_its_status_in_the_api(tmp_path: Path) -> None:
     nobody_reads, in_rows, at_start = errors.Cancelled, (FetchFailed, GaveUp, WrongKey), errors.BundleError
-    of_no_operation = (errors.NotFound, errors.MethodNotAllowed)
+    of_no_operation = (errors.NotFound, errors.MethodNotAllowed, errors.PreflightRefused)
     paths = create_app(Settings(spool_dir=tmp_path, jobs_dir=tmp_path)).openapi()["paths"]
     operations = [operation for path in paths.values() for operation in path.values()]
     said = {

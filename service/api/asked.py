@@ -9,17 +9,19 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 
 from service.answers import spec_with
+from service.api.charsets import decoded
 from service.api.form import Part, Write
 from service.engine.shared import LoadedModel
 from service.errors import BadParameter, MalformedUpload, NoFile
 from service.parameters import AnswerParameters, ClipParameters
 from service.serving import Serving
-from service.wording import cut, parsed, repeated, unknown
+from service.wording import cut, parsed, repeated, said, unknown
 
 # Of a form, the field with the clip.
 FIELD = "video"
 _MOST_BYTES = 8192
-_CHARSETS = {"utf-8": "utf-8", "utf8": "utf-8", "us-ascii": "ascii", "iso-8859-1": "latin-1"}
+# Of a form, the field with the charset of the texts that name none (RFC 7578, 4.6).
+_CHARSET = "_charset_"
 
 P = TypeVar("P", bound=ClipParameters)
 
@@ -37,7 +39,14 @@ class Asked(Generic[P]):
 
     def parameters(self) -> P:
         """All so far. Raises BadParameter."""
-        texts = {name: _decoded(part, text) for name, (part, text) in self._texts.items()}
+        _, named = self._texts.get(_CHARSET, (None, None))
+        charset = "utf-8" if named is None else _charset(named)
+        texts = {
+            name: _text(part, text, charset)
+            for name, (part, text) in self._texts.items()
+            # What a later field may say how to read is left for then.
+            if name != _CHARSET and (part.charset or named is not None or not self.more or text.isascii())
+        }
         return parsed(self._kind, self._given | texts)
 
     def close(self) -> None:
@@ -66,7 +75,10 @@ class Asked(Generic[P]):
                 f"the form has a file in the field {cut(part.name)!r}; send the clip in the field {FIELD!r}: "
                 f"curl -F {FIELD}=@clip.mp4 URL"
             )
-        self._name(part.name, "in the form")
+        if part.name == _CHARSET:
+            self._once(part.name, "in the form")
+        else:
+            self._name(part.name, "in the form")
         if part.file_name is not None:
             raise BadParameter(f"{part.name} is a file in the form; send it as text: curl -F {part.name}=…")
         _, text = self._texts[part.name] = (part, bytearray())
@@ -83,6 +95,9 @@ class Asked(Generic[P]):
     def _name(self, name: str, place: str) -> None:
         if name not in self._kind.model_fields:
             raise BadParameter(unknown(name, self._kind.model_fields, self._route), value=cut(name))
+        self._once(name, place)
+
+    def _once(self, name: str, place: str) -> None:
         if before := self._places.get(name):
             where = place if before == place else f"{before} and {place}"
             raise BadParameter(repeated(name, 2, where), value=name)
@@ -122,10 +137,23 @@ def boundary_of(request: Request) -> bytes:
     return boundary
 
 
-def _decoded(part: Part, text: bytearray) -> str:
+def _text(part: Part, text: bytearray, default: str) -> str:
+    charset = default if part.charset is None else part.charset
     try:
-        return text.decode(_CHARSETS[part.charset])
-    except (KeyError, UnicodeDecodeError) as error:
+        return decoded(text, charset)
+    except (LookupError, UnicodeError) as error:
         raise BadParameter(
-            f"{part.name} in the form can't be read as text in {cut(part.charset)}; send it in UTF-8"
+            f"{part.name} in the form can't be read as text in {cut(charset)}; send it in UTF-8"
         ) from error
+
+
+def _charset(named: bytearray) -> str:
+    charset = named.decode("latin-1")
+    try:
+        decoded(b"", charset)
+    except (LookupError, UnicodeError) as error:
+        raise BadParameter(
+            f"{_CHARSET} is {said(charset)}, which is no charset known here; send utf-8, and the fields in it",
+            value=cut(charset),
+        ) from error
+    return charset

@@ -23,11 +23,12 @@ Write = Callable[[memoryview], object]
 
 @dataclass(frozen=True)
 class Part:
-    """One field of a form. file_name: None where it is no file, empty where a file has none; charset: of a text."""
+    """One field of a form. file_name: None where it is no file, empty where a file has none; charset: of a text
+    that names one."""
 
     name: str
     file_name: str | None = None
-    charset: str = "utf-8"
+    charset: str | None = None
 
 
 class Form:
@@ -133,7 +134,8 @@ def part_of(headers: dict[bytes, bytes]) -> Part:
         return Part(name, file_name)
     if content_type.startswith(b"video/") or content_type == b"application/octet-stream":
         return Part(name, "")  # RFC 7578, 4.2: a file should have a name, and need not
-    return Part(name, charset=about.get(b"charset", b"utf-8").decode("latin-1").lower())
+    charset = about.get(b"charset")
+    return Part(name, charset=None if charset is None else charset.decode("latin-1").lower())
 
 
 def _text(name: bytes) -> str:

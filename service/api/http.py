@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
-from starlette.middleware.cors import CORSMiddleware
 
 from service.api import error_page, health, jobs, models, openapi, pages, predict, probe, problems
 from service.api.context import RequestContext
+from service.api.cors import Cors
 from service.api.declared import check_names
 from service.api.job_status import webhook_body
 from service.jobs.service import Jobs
@@ -43,7 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestContext)
     if origins := settings.cors_allowed_origins():  # around all else: errors have its headers too
         app.add_middleware(
-            CORSMiddleware,
+            Cors,
             allow_origins=origins,
             allow_methods=_METHODS,
             allow_headers=("*",),  # also what a proxy before us asks for, such as Authorization

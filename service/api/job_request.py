@@ -26,7 +26,7 @@ from service.api.upload import Binary, never_null, spooled
 from service.engine.shared import LoadedModel
 from service.errors import TooLarge, UnsupportedUpload
 from service.jobs.errors import BadInput, TooManyItems
-from service.jobs.inputs import read_manifest
+from service.jobs.inputs import Found, once, read_manifest
 from service.jobs.items import Item
 from service.jobs.job import Job, NewJob, Options, new_id
 from service.jobs.service import Jobs
@@ -34,7 +34,10 @@ from service.parameters import EndSeconds, JobParameters, StartSeconds
 from service.serving import Serving
 from service.spool import Spool
 
-_MANIFESTS = {b"application/x-ndjson": "body.jsonl", b"application/jsonl": "body.jsonl", b"text/csv": "body.csv"}
+_MANIFESTS = {
+    b"application/x-ndjson": "body.jsonl", b"application/jsonl": "body.jsonl", b"text/csv": "body.csv",
+    b"text/tab-separated-values": "body.tsv",
+}  # fmt: skip
 _FORM_BYTES = MAX_CLIPS * 1024
 # JSON is parsed in memory, some twenty times its size; lines are not.
 _MAX_JSON_BYTES = 16 * 1024 * 1024
@@ -53,10 +56,11 @@ class ItemRequest(BaseModel):
     start_seconds: StartSeconds = 0.0
     end_seconds: EndSeconds = None
 
-    def to_item(self) -> Item:
-        """For the store."""
+    def at(self, place: str) -> Found:
+        """The item, which stands there."""
         end = math.inf if self.end_seconds is None else self.end_seconds
-        return Item.of(self.id, self.uri, self.start_seconds, end)
+        item = Item.of(self.id, self.uri, self.start_seconds, end)
+        return Found(item, place, f"{place}.{'uri' if self.id is None else 'id'}")
 
 
 class JobRequest(JobParameters):
@@ -81,8 +85,9 @@ class ClipsForm(JobParameters, _Clips):
 JOB_BODY: dict[str, Any] = {
     "required": True,
     "description": "A manifest of where the clips are, as JSON; or the clips, as files in fields `video` of a form. "
-    "Manifests that are long come as `application/x-ndjson`, a line for each of `items`, or as `text/csv`, "
-    "with columns of the same names; what else is wanted is in the query then. A form may have it in its fields.",
+    "Manifests that are long come as `application/x-ndjson`, a line for each of `items`, or as `text/csv` or "
+    "`text/tab-separated-values`, with columns of the same names; what else is wanted is in the query then. A form may "
+    "have it in its fields.",
     "content": {
         "application/json": {"schema": reference(JobRequest, "validation")},
         "multipart/form-data": {"schema": reference(ClipsForm, "validation")},
@@ -150,7 +155,8 @@ async def _manifest(new_job: _Request) -> Job:
     if content_type != b"application/json" and content_type not in _MANIFESTS:
         raise UnsupportedUpload(
             f"Content-Type {content_type.decode('latin-1')!r} is not accepted; send application/json, "
-            f"application/x-ndjson, text/csv, or the clips as multipart/form-data with fields {FIELD!r}",
+            "application/x-ndjson, text/csv, text/tab-separated-values, or the clips as multipart/form-data with "
+            f"fields {FIELD!r}",
             value=content_type.decode("latin-1"),
         )
     if (charset := options.get(b"charset", b"utf-8").lower()) not in (b"utf-8", b"us-ascii"):
@@ -168,12 +174,12 @@ def _store_manifest(new_job: _Request, content_type: bytes, path: Path, sha256: 
     items = (
         _items_of_json(new_job, path)
         if content_type == b"application/json"
-        else (found.item for found in read_manifest(_MANIFESTS[content_type], path))
+        else read_manifest(_MANIFESTS[content_type], path)
     )
     return new_job.store(_allowed(new_job.jobs, items), sha256)
 
 
-def _items_of_json(new_job: _Request, path: Path) -> Iterator[Item]:
+def _items_of_json(new_job: _Request, path: Path) -> Iterator[Found]:
     """Of the body's `items`; what stands beside them is asked for."""
     if (num_bytes := path.stat().st_size) > _MAX_JSON_BYTES:
         raise TooLarge(
@@ -185,11 +191,12 @@ def _items_of_json(new_job: _Request, path: Path) -> Iterator[Item]:
     items = said.pop("items", None)
     for name, value in said.items():
         new_job.asked.give(name, value, "in the JSON body")
-    return (item.to_item() for item in parsed_items(ItemRequest, items))
+    return once(item.at(f"items[{number}]") for number, item in enumerate(parsed_items(ItemRequest, items)))
 
 
-def _allowed(jobs: Jobs, items: Iterator[Item]) -> Iterator[Item]:
-    for number, item in enumerate(items, start=1):
+def _allowed(jobs: Jobs, items: Iterator[Found]) -> Iterator[Item]:
+    for number, found in enumerate(items, start=1):
+        item = found.item
         if number > jobs.max_items:
             raise TooManyItems(
                 f"the job has more than {jobs.max_items} items; send several jobs, or raise max_job_items",
@@ -197,7 +204,7 @@ def _allowed(jobs: Jobs, items: Iterator[Item]) -> Iterator[Item]:
             )  # fmt: skip
         if item.end_seconds <= item.start_seconds:
             raise BadInput(
-                f"item {item.id}: end_seconds {item.end_seconds:g} must be after start_seconds {item.start_seconds:g}"
+                f"{found.where}: end_seconds {item.end_seconds:g} must be after start_seconds {item.start_seconds:g}"
             )
         jobs.check_uri(item.uri)
         yield item

@@ -83,7 +83,6 @@ IdempotencyKey = Annotated[
     status_code=202,
     response_model=JobStatus,
     responses=problems(
-        BadParameter,
         JobError,
         BadInput,
         NoFile,
@@ -123,7 +122,7 @@ MostJobs = Annotated[
 ]
 
 
-@router.get("/v1/jobs", summary="List jobs", responses=problems(BadParameter, JobsUnavailable))
+@router.get("/v1/jobs", summary="List jobs", responses=problems(JobsUnavailable))
 def list_jobs(request: Request, limit: MostJobs = 100) -> JobList:
     """The newest first."""
     return JobList(jobs=[JobStatus.of(job) for job in _store(request).newest(limit)])
@@ -138,7 +137,7 @@ def get_job(request: Request, job_id: str) -> JobStatus:
 @router.delete(
     "/v1/jobs/{job_id}",
     summary="Cancel a job, or delete it",
-    responses=problems(BadParameter, BadInput, UnknownJob, JobsUnavailable),
+    responses=problems(BadInput, UnknownJob, JobsUnavailable),
 )
 def cancel_job(
     request: Request,
@@ -157,7 +156,7 @@ def cancel_job(
     "/v1/jobs/{job_id}/results",
     summary="Results of a job",
     response_class=StreamingResponse,
-    responses=problems(BadParameter, BadInput, UnknownJob, JobsUnavailable, DiskFull)
+    responses=problems(BadInput, UnknownJob, JobsUnavailable, DiskFull)
     | {
         200: {
             "content": {
@@ -212,7 +211,9 @@ def _parquet(request: Request, store: JobStore, job_id: str) -> Response:
 
     name = f"{job_id}.parquet"
     if request.method == "HEAD":
-        return Response(media_type=PARQUET, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+        # Streamed, as a Content-Length of 0 would say what GET does not (RFC 9110, 8.6).
+        disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return StreamingResponse((), media_type=PARQUET, headers=disposition)
     spool: Spool = request.app.state.spool
     file = spool.open()
     try:

@@ -13,7 +13,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from service.api.examples import example
 from service.api.problems import Problem
 from service.api.refusal import MEDIA_TYPE
-from service.errors import ReelserveError
+from service.errors import BadParameter, ReelserveError
 
 _REF = "#/components/schemas/{model}"
 _FASTAPIS_422 = ("HTTPValidationError", "ValidationError")
@@ -62,9 +62,9 @@ def headers(*names: str) -> dict[str, Any]:
 
 
 def problems(*errors: type[ReelserveError]) -> dict[int | str, dict[str, Any]]:
-    """The responses of a route that may raise these, and what nobody foresaw; by status."""
+    """The responses of a route that may raise these, what `check_names` raises on any, and what nobody foresaw."""
     by_status: defaultdict[int, list[type[ReelserveError]]] = defaultdict(list)
-    each: dict[type[ReelserveError], None] = dict.fromkeys([*errors, ReelserveError])
+    each: dict[type[ReelserveError], None] = dict.fromkeys([BadParameter, *errors, ReelserveError])
     for error in each:
         by_status[error.status].append(error)
     return {status: _problem(status, of) for status, of in sorted(by_status.items())}

@@ -71,7 +71,6 @@ class PredictForm(PredictParameters, ClipForm):
     "/v1/predict",
     response_model=Prediction | Predictions,
     responses=problems(
-        BadParameter,
         UnknownModel,
         ModelRefused,
         NotReady,

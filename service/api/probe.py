@@ -14,7 +14,7 @@ from service.api.methods import Router
 from service.api.openapi import problems
 from service.api.problems import request_id_of
 from service.api.upload import UPLOAD_ERRORS, ClipForm, received, request_body
-from service.errors import BadParameter, DecoderLost, ModelRefused, NotReady, UnknownModel
+from service.errors import DecoderLost, ModelRefused, NotReady, UnknownModel
 from service.parameters import ProbeParameters
 from service.probing import Probe
 from service.serving import Serving
@@ -43,7 +43,6 @@ class ProbeAnswer(Probe, _Identity):
     "/v1/probe",
     response_model=ProbeAnswer,
     responses=problems(
-        BadParameter,
         UnknownModel,
         ModelRefused,
         NotReady,

@@ -6,7 +6,7 @@ import errno
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -16,24 +16,30 @@ from service.jobs.errors import BadInput, FetchFailed
 from service.jobs.folders import VIDEO_SUFFIXES, PassedOver, is_named_video, is_video_file, suffix_of, videos_below
 from service.jobs.ids import Ids
 from service.jobs.items import Item
-from service.jobs.manifest_items import item_of
+from service.jobs.manifest_items import id_place, item_of
 from service.jobs.manifests import HEAD_BYTES, is_manifest, is_named_manifest, rows_of
 from service.jobs.remote import Remote, is_url
 from service.jobs.web import is_web
 from service.names import written
+from service.parameters import AnswerParameters, JobParameters
 from service.redaction import hidden
+from service.wording import as_flag
 
 _PATTERN = frozenset("*?[")
 # Of a path that leads to nothing.
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+# What is asked of all items at once, and where.
+_IN_THE_QUERY = {name: f"{name} in the query" for name in JobParameters.model_fields}
+_AS_FLAGS = {name: as_flag(name) for name in AnswerParameters.model_fields}
 
 
 @dataclass(frozen=True)
 class Found:
-    """An item and where it is named: `manifest.csv line 7`."""
+    """An item and where it is named: `manifest.csv line 7`; id_at: where in there its id is, if it is known."""
 
     item: Item
     where: str
+    id_at: str = ""
 
 
 class Inputs:
@@ -128,12 +134,17 @@ class Inputs:
 
 
 def read_manifest(name: str, path: Path, folder: Path | None = None) -> Iterator[Found]:
-    """Items of a manifest, which messages call `name`, each id once.
+    """Items of a job's manifest, which messages call `name`, each id once.
 
     folder: relative paths count from there; None: all are URLs. Raises BadInput with the line.
     """
+    return once(_manifest(name, path, folder, _IN_THE_QUERY))
+
+
+def once(all_found: Iterable[Found]) -> Iterator[Found]:
+    """The same, each id once. Raises BadInput as `add_once`."""
     with Ids() as ids:
-        for found in _manifest(name, path, folder):
+        for found in all_found:
             add_once(ids, found)
             yield found
 
@@ -143,21 +154,27 @@ def add_once(ids: Ids, found: Found) -> None:
     item = found.item
     if (first := ids.add(item.id, found.where)) is not None:
         alike = "" if item.json_id is None else " (as text they are one)"
+        said = hidden(item.id)
         raise BadInput(
-            f"{found.where}: id {item.id} stands at {first} already{alike}; each needs its own", value=item.id
+            f"{found.id_at or found.where}: id {said} stands at {first} already{alike}; each needs its own", value=said
         )
 
 
-def items_of(name: str, file: BufferedReader, folder: Path | None = None) -> Iterator[Found]:
-    """As `read_manifest`, of an open file, and without looking for ids that are there twice."""
+def items_of(
+    name: str, file: BufferedReader, folder: Path | None = None, of_all: Mapping[str, str] = _AS_FLAGS
+) -> Iterator[Found]:
+    """As `read_manifest`, of an open file, and without looking for ids that are there twice.
+
+    of_all: as `item_of`; of a batch without it.
+    """
     for row in rows_of(name, file):
-        yield Found(item_of(row, folder), row.where)
+        yield Found(item_of(row, folder, of_all), row.where, id_place(row))
 
 
-def _manifest(name: str, path: Path, folder: Path | None) -> Iterator[Found]:
+def _manifest(name: str, path: Path, folder: Path | None, of_all: Mapping[str, str] = _AS_FLAGS) -> Iterator[Found]:
     try:
         with path.open("rb") as file:
-            yield from items_of(name, file, folder)
+            yield from items_of(name, file, folder, of_all)
     except OSError as error:
         raise BadInput(f"{name} can't be read: {error.strerror or error}", value=name) from error
 

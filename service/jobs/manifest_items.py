@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,27 @@ from service.jobs.remote import is_url
 from service.names import is_escaped, path_of, written
 
 
-def item_of(row: ManifestRow, folder: Path | None) -> Item:
-    """folder: relative paths count from there; None: all are URLs. Raises BadInput with line and column."""
+def item_of(row: ManifestRow, folder: Path | None, of_all: Mapping[str, str]) -> Item:
+    """folder: relative paths count from there; None: all are URLs. of_all: what is asked of all items at once, by name,
+    and how: a row that asks for it would not be heard. Raises BadInput with line and column.
+    """
+    for name, value in row.cells.items():
+        if name in of_all and value not in (None, ""):
+            raise BadInput(
+                f"{row.at(name)}: {name} is asked of all items alike; give {of_all[name]}, or rename the column",
+                value=name,
+            )
     uri = _uri(row, folder)
     start, end = _seconds(row, "start_seconds", 0.0), _seconds(row, "end_seconds", math.inf)
     if end <= start:
         raise BadInput(f"{row.at('end_seconds')}: end_seconds {end:g} must be after start_seconds {start:g}")
     return Item.of(_id(row), uri, start, end)
+
+
+def id_place(row: ManifestRow) -> str:
+    """Where its item's id is: without one its URI is it."""
+    given = [name for name in ("id", "uri", "path") if row.cells.get(name) not in (None, "")]
+    return row.at(given[0])
 
 
 def _uri(row: ManifestRow, folder: Path | None) -> str:
@@ -50,6 +65,8 @@ def _uri(row: ManifestRow, folder: Path | None) -> str:
 
 def _id(row: ManifestRow) -> JsonId | None:
     value: Any = row.cells.get("id")
+    if value == "" and not row.columns:  # a cell of CSV has no other way to be none
+        raise BadInput(f"{row.at('id')}: it is empty; give one, or leave it out")
     if isinstance(value, str):
         _check_text(row, "id", value)
     elif isinstance(value, list | dict):

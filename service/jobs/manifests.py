@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from service.jobs.errors import BadInput
 from service.jobs.manifest_lines import GZIP, Lines, opened_text
@@ -127,7 +127,7 @@ def _json_rows(upcoming: Iterator[str], lines: Lines) -> Iterator[ManifestRow]:
             continue
         where = f"{lines.name} line {lines.number}"
         try:
-            row = json.loads(line.rstrip("\r\n"), parse_constant=_no_constant, object_pairs_hook=_without_twins)
+            row = json.loads(line.rstrip("\r\n"), parse_constant=_Constant, object_pairs_hook=_strict)
         except json.JSONDecodeError as error:
             raise BadInput(f"{where}, column {error.colno}: {error.msg}; one JSON object a line is wanted") from error
         except (ValueError, RecursionError) as error:
@@ -195,14 +195,28 @@ def _columns(where: str, names: Iterable[str], place: str = "") -> dict[str, int
     return columns
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON; leave it out")
+@dataclass(frozen=True)
+class _Constant:
+    """NaN or Infinity, until it is known whose value it is."""
+
+    name: str
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _strict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. Raises ValueError for a name that is there twice, and for a constant that JSON does not have."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{twice} stands there twice; name it once")
+    for name, value in pairs:
+        if constant := _constant_in(value):
+            raise ValueError(f"{name} is {constant.name}, which is no number of JSON; leave it out")
     return found
+
+
+def _constant_in(value: object) -> _Constant | None:
+    """Objects in there were looked at before."""
+    if isinstance(value, list):
+        return next(filter(None, map(_constant_in, value)), None)
+    return value if isinstance(value, _Constant) else None

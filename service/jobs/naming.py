@@ -29,7 +29,7 @@ class Named:
             item = found.item
             if hidden(item.uri) != item.uri or hidden(item.id) != item.id:
                 item = self._known().named(item)
-            yield replace(found, item=item, where=scrubbed(found.where))
+            yield replace(found, item=item, where=scrubbed(found.where), id_at=scrubbed(found.id_at))
 
     def check(self, row_id: str) -> None:
         """Raises BadInput for the id of a row that another key has marked: its item would be done again."""

@@ -63,7 +63,7 @@ class ClipReader:
     that reading. log: FFmpeg's error lines, where the process keeps them; without it only undecodable packets count
     as damage. strict: the first damage raises. opening: entered around whatever opens the file again. Raises
     EmptyFile, NotAVideo, NoVideoStream, NoSuchStream, CodecNotSupported, NoDecodableFrame, CorruptVideo, TooShort,
-    TooLong, TooManyPixels, TooManyFrames.
+    PastTheEnd, TooLong, TooManyPixels, TooManyFrames.
     """
 
     def __init__(

@@ -75,7 +75,15 @@ class TooShort(VideoError):
 
     code = "too_short"
     title = "Clip too short"
-    remedy = "send a longer clip"
+    remedy = "send a longer clip, or ask for more of it"
+
+
+class PastTheEnd(VideoError):
+    """`start_seconds` is not before the end of the video."""
+
+    code = "past_the_end"
+    title = "Start past the end"
+    remedy = "give an earlier `start_seconds`"
 
 
 class TooLong(VideoError):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from service.video.clock import Clock, TimeBase
-from service.video.errors import TooShort
+from service.video.errors import PastTheEnd, TooShort
 from service.video.source import DecoderName, Source
 from service.video.spec import ClipSpec
 
@@ -80,12 +80,14 @@ def met(clock: Clock, source: Source, num_dropped: int, *, says_interlaced: bool
 
 
 def check_enough(num_ticks: int, spec: ClipSpec, span: tuple[float, float], stream_end_seconds: float) -> None:
-    """Raises TooShort when a clip has fewer ticks than the model needs. span: the start and the end asked for."""
+    """Raises TooShort when a clip has fewer ticks than the model needs, PastTheEnd when the stream ends before
+    the start. span: the start and the end asked for.
+    """
     if num_ticks >= spec.min_frames:
         return
     start, end = span
     if num_ticks == 0 and end > start >= stream_end_seconds:
-        raise TooShort(
+        raise PastTheEnd(
             f"start_seconds is {start:g}, and the video ends at {stream_end_seconds:.2f} s; give an earlier start",
             value=start,
             limit=round(stream_end_seconds, 6),

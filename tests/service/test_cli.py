@@ -208,6 +208,11 @@ def test_names_are_data(odd: Path, command: str) -> None:
         (["predict", "--top-k", "0"], "--top-k is '0'; give a whole number of labels from 1 to 1000"),
         (["predict", "--top-k", "true"], "--top-k is 'true'; give a whole number of labels from 1 to 1000"),
         (["predict", "--top-k", "1", "--top-k", "2"], "--top-k is given twice; give it once"),
+        (["probe", "--model", "a", "--model=b", "--model", "c"], "--model is given 3 times; give it once"),
+        (["batch", "--out", "a.jsonl", "--out", "b.jsonl"], "--out is given twice; give it once"),
+        (["batch", "--out", "a.jsonl", "--shard", "0/4", "--shard=1/4"], "--shard is given twice; give it once"),
+        (["batch", "--out", "a.jsonl", "--engine", "ray", "--engine", "local"], "--engine is given twice; give it"),
+        (["batch", "--out", "a.jsonl", "--allow", "a", "--allow", "b", "--top-k", "x"], "--top-k is 'x'; give a whole"),
         (["predict", "--start-seconds", "nan"], "--start-seconds is 'nan'; give a number of seconds from 0"),
         (["predict", "--end-seconds", "-1"], "--end-seconds is '-1'; give a number of seconds above 0"),
         (
@@ -266,7 +271,9 @@ def test_predict_takes_a_part_of_a_clip(long_clip: Drawn) -> None:
     assert answer["segments"][-1]["end_seconds"] <= 3.25
     past = run("predict", long_clip.path, "--json", "--start-seconds", "20")
     assert past.exit_code == 1
-    assert json.loads(past.stdout)["detail"].startswith("start_seconds is 20, and the video ends at 10.5")
+    said = json.loads(past.stdout)
+    assert said["code"] == "past_the_end"
+    assert said["detail"].startswith("start_seconds is 20, and the video ends at 10.5")
 
 
 @pytest.mark.parametrize(

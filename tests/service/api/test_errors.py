@@ -141,8 +141,9 @@ def test_a_header_without_frames(client: httpx.Client, clip: Drawn) -> None:
 def test_a_cut_after_the_end_of_the_clip(client: httpx.Client, clip: Drawn) -> None:
     with clip.path.open("rb") as file:
         response = client.post(PATH, params={"start_seconds": "100"}, files={"video": file})
-    body = problem(response, 422, "too_short")
+    body = problem(response, 422, "past_the_end")
     assert (body["value"], body["limit"]) == (100.0, 2.0)
+    assert body["title"] == "Start past the end"
     assert body["detail"] == "start_seconds is 100, and the video ends at 2.00 s; give an earlier start"
 
 

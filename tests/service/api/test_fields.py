@@ -118,6 +118,63 @@ def test_a_model_is_looked_up_wherever_it_is_named(client: httpx.Client, blob: b
         problem(client.post(path, **form(*fields, clip=blob)), 404, "unknown_model")
 
 
+def encoded(*fields: tuple[str, bytes], clip: bytes) -> dict[str, Any]:
+    """A form of bytes, in this order; `video` stands for the clip."""
+    return {"files": [(name, ("c.mp4", clip) if name == FIELD else (None, value)) for name, value in fields]}
+
+
+@pytest.mark.parametrize("path", [PREDICT, PROBE, JOBS])
+@pytest.mark.parametrize("charset", ["utf-8", "UTF8", "iso-8859-1", "windows-1252", "utf-16-le", "Shift_JIS"])
+def test_a_form_may_name_the_charset_of_its_texts(client: httpx.Client, blob: bytes, path: str, charset: str) -> None:
+    """RFC 7578, 4.6; wherever the field stands."""
+    name = "モデル" if charset == "Shift_JIS" else "modèle"
+    model, named, clip = ("model", name.encode(charset)), ("_charset_", charset.encode()), (FIELD, b"")
+    orders = [[named, model, clip], [clip, model, named]]
+    if charset != "utf-16-le":  # whose bytes are ASCII, too, and read as such before the file
+        orders.append([model, clip, named])
+    for fields in orders:
+        body = problem(client.post(path, **encoded(*fields, clip=blob)), 404, "unknown_model")
+        assert name in body["detail"]
+
+
+@pytest.mark.parametrize("path", [PREDICT, PROBE, JOBS])
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ([("_charset_", b"klingon")], "_charset_ is 'klingon', which is no charset known here; send utf-8"),
+        ([("_charset_", b"")], "_charset_ is empty, which is no charset"),
+        ([("_charset_", b"hex")], "_charset_ is 'hex', which is no charset"),
+        ([("_charset_", b"utf-8\xe9")], "_charset_ is 'utf-8é', which is no charset"),
+        ([("_charset_", b"undefined")], "_charset_ is 'undefined', which is no charset"),
+        ([("_charset_", b"utf-8"), ("_charset_", b"utf-8")], "_charset_ is given twice in the form; give it once"),
+        ([("_charset_", b"utf-8"), ("model", b"mod\xe8le")], "model in the form can't be read as text in utf-8"),
+        ([("_charset_", b"ascii"), ("model", b"mod\xe8le")], "model in the form can't be read as text in ascii"),
+    ],
+)
+def test_a_charset_that_can_t_count_is_refused(
+    client: httpx.Client, blob: bytes, path: str, fields: list[tuple[str, bytes]], words: str
+) -> None:
+    clip = (FIELD, b"")
+    for ordered in ([*fields, clip], [clip, *fields]):
+        body = problem(client.post(path, **encoded(*ordered, clip=blob)), 400, "bad_parameter")
+        assert words in body["detail"]
+
+
+def test_a_charset_of_a_part_goes_before_that_of_its_form(client: httpx.Client, blob: bytes) -> None:
+    files: list[tuple[str, Any]] = [
+        ("_charset_", (None, b"utf-16")),
+        ("model", (None, "modèle".encode("latin-1"), "text/plain; charset=ISO-8859-1")),
+        (FIELD, ("c.mp4", blob)),
+    ]
+    assert "modèle" in problem(client.post(PREDICT, files=files), 404, "unknown_model")["detail"]
+
+
+def test_a_charset_is_for_forms_alone(client: httpx.Client) -> None:
+    body = {"items": [{"uri": "s3://b/1"}], "_charset_": "utf-8"}
+    assert "no parameter _charset_" in problem(client.post(JOBS, json=body), 400, "bad_parameter")["detail"]
+    assert "no parameter _charset_" in problem(client.post(f"{JOBS}?_charset_=utf-8"), 400, "bad_parameter")["detail"]
+
+
 def test_what_goes_together_is_held_together_at_the_end(client: httpx.Client, blob: bytes) -> None:
     answer = client.post(PREDICT, params={"stride": "20"}, **form(CLIP, ("window", "32"), clip=blob))
     assert content(answer)["receipt"]["stride_frames"] == 20

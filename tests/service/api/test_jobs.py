@@ -131,6 +131,7 @@ def test_results_without_their_body(http: httpx.Client, jobs_server: Server, cli
     assert (headed.status_code, headed.content) == (200, b"")
     for name in ("content-type", "content-disposition"):
         assert headed.headers.get(name) == got.headers.get(name)
+    assert headed.headers.get("content-length") in (None, got.headers.get("content-length")), "RFC 9110, 8.6"
     assert http.get(path, headers={"Range": "bytes=0-3"}).content[:4] == got.content[:4]
     assert http.get(path, headers={"Range": "bytes=0-3"}).status_code == 200, "each answer is a file of its own"
     wait_until(lambda: not jobs_server.spooled_bytes(), "the file to go")
@@ -175,7 +176,7 @@ def test_ids_of_any_kind(http: httpx.Client, clips: Path) -> None:
     said = problem(
         http.post("/v1/jobs", content=twice, headers={"Content-Type": "application/x-ndjson"}), 400, "bad_input"
     )
-    assert "line 3: id 1 stands at body.jsonl line 1 already" in said["detail"]
+    assert "line 3, id: id 1 stands at body.jsonl line 1 already" in said["detail"]
 
 
 @pytest.mark.parametrize("kind", ["application/x-ndjson", "text/csv"])
@@ -195,6 +196,43 @@ def test_the_same_key_is_the_same_job(http: httpx.Client, clips: Path) -> None:
     other = http.post("/v1/jobs", json={"items": uris(clips, 2)}, headers=headers)
     assert problem(other, 422, "idempotency_mismatch")["value"] == "once"
     assert said["id"] in [job["id"] for job in http.get("/v1/jobs").json()["jobs"]]
+
+
+@pytest.mark.parametrize("kind", ["application/x-ndjson", "text/csv", "text/tab-separated-values"])
+def test_a_manifest_is_read_as_its_type_says(http: httpx.Client, clips: Path, kind: str) -> None:
+    uri = (clips / "00.mp4").as_uri()
+    lines = {
+        "application/x-ndjson": json.dumps({"id": "a", "uri": uri}),
+        "text/csv": f"id,uri\na,{uri}\n",
+        "text/tab-separated-values": f"id\turi\na\t{uri}\n",
+    }
+    response = http.post("/v1/jobs", content=lines[kind], headers={"Content-Type": kind})
+    assert response.status_code == 202, response.text
+    finished(http, response.json()["id"])
+    assert [row.id for row in rows(http, response.json()["id"])] == ["a"]
+
+
+def test_a_line_may_not_ask_what_is_asked_of_the_whole_job(http: httpx.Client, clips: Path) -> None:
+    """As in JSON, where an item has no such name."""
+    item = {"uri": (clips / "00.mp4").as_uri(), "top_k": 1, "model": "nobody", "strict": True}
+    problem(http.post("/v1/jobs", json={"items": [item]}), 400, "bad_input")
+    lines = http.post("/v1/jobs", content=json.dumps(item), headers={"Content-Type": "application/x-ndjson"})
+    detail = problem(lines, 400, "bad_input")["detail"]
+    assert "line 1, top_k: top_k is asked of all items alike; give top_k in the query" in detail
+
+
+def test_an_id_that_is_there_twice_in_json(http: httpx.Client, clips: Path) -> None:
+    signed = "https://host/a b.mp4?Signature=of-nobody"
+    for item_id, said in (("same", "same"), (7, "7"), (signed, "https://host/a b.mp4?redacted")):
+        items = [item | {"id": item_id} for item in uris(clips, 2)]
+        body = problem(http.post("/v1/jobs", json={"items": items}), 400, "bad_input")
+        assert body["detail"].startswith(f"items[1].id: id {said} stands at items[0] already")
+        assert "of-nobody" not in str(body)
+    without = [{"uri": item["uri"]} for item in uris(clips, 1)] * 2
+    detail = problem(http.post("/v1/jobs", json={"items": without}), 400, "bad_input")["detail"]
+    assert detail.startswith(f"items[1].uri: id {without[0]['uri']} stands at items[0] already; ")
+    late = {"items": [*uris(clips, 1), {"uri": without[0]["uri"], "start_seconds": 3, "end_seconds": 2}]}
+    assert problem(http.post("/v1/jobs", json=late), 400, "bad_input")["detail"].startswith("items[1]: end_seconds 2 ")
 
 
 def test_cancelling_and_forgetting(http: httpx.Client, clips: Path) -> None:

@@ -130,8 +130,29 @@ def test_browsers_may_ask_beforehand(called: Server, path: str) -> None:
     assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, APP)
     assert allowed.headers["access-control-allow-headers"] == asked["Access-Control-Request-Headers"]
     assert {"GET", "POST", "DELETE"} <= set(allowed.headers["access-control-allow-methods"].split(", "))
-    assert refused.status_code == 400
+    body = problem(refused, 400, "preflight_refused")
+    assert "the origin 'https://other.example.org' is none of `cors_origins`; add it" in body["detail"]
     assert "access-control-allow-origin" not in refused.headers
+    assert "Origin" in refused.headers["vary"]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"Access-Control-Request-Method": "PUT"}, "the method 'PUT' is none of GET, HEAD, POST, DELETE; take one"),
+        ({"Access-Control-Request-Private-Network": "true"}, "a page of a public network may not call a private one"),
+    ],
+)
+def test_what_a_page_of_the_origin_may_not_ask(called: Server, more: dict[str, str], words: str) -> None:
+    asked = {"Origin": APP, "Access-Control-Request-Method": "POST", "X-Request-ID": "mine"} | more
+    with called.client() as client:
+        refused = client.options("/v1/predict", headers=asked)
+    detail = problem(refused, 400, "preflight_refused")["detail"]
+    assert words in detail
+    assert "cors_origins" not in detail
+    assert refused.headers["access-control-allow-origin"] == APP
+    assert refused.headers["x-request-id"] == "mine"
+    assert called.samples()['reelserve_errors_total{code="preflight_refused"}'] > 0
 
 
 def test_no_page_may_call_where_nobody_said_so(client: httpx.Client) -> None:

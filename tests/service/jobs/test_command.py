@@ -87,7 +87,7 @@ def test_a_manifest_gives_ids_and_trims(tmp_path: Path, long_clip: Drawn) -> Non
     head, tail = found["head"], found["tail"]
     assert head.segments is not None and head.segments[-1].end_seconds <= 2.2  # noqa: PT018
     assert tail.segments is not None and tail.segments[0].start_seconds == pytest.approx(8.0, abs=0.2)  # noqa: PT018
-    assert found["beyond"].status == "error"
+    assert (found["beyond"].status, found["beyond"].code) == ("error", "past_the_end")
 
 
 ODD = [
@@ -127,7 +127,7 @@ def test_errors_name_names_as_they_are(tmp_path: Path) -> None:
     assert said == "bad_input: [/b] absent\\x1b names no video\n"
     (tmp_path / "[m].jsonl").write_text('{"id": 1, "path": "a"}\n{"id": "1", "path": "[/b]"}\n')
     said = batch(tmp_path, "[m].jsonl", "--out", "out.jsonl", status=2)
-    assert said == "bad_input: [m].jsonl line 2: id 1 stands at [m].jsonl line 1 already; each needs its own\n"
+    assert said == "bad_input: [m].jsonl line 2, id: id 1 stands at [m].jsonl line 1 already; each needs its own\n"
 
 
 @pytest.mark.parametrize(

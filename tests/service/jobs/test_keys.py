@@ -7,13 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import typer
 from pydantic import SecretStr
 
-from service.jobs.errors import WrongKey
+from service.jobs.errors import JobsUnavailable, WrongKey
 from service.jobs.items import Item
 from service.jobs.kept import made_key
 from service.jobs.keys import Keys
 from service.settings import Settings
+from service.terminal import read_settings
 
 OLD, NEW = "an old key of these tests and long", "a new key of these tests and long"
 URL = "https://user:word@host/f?Signature=ab%2Bc&ä=\ud800"
@@ -72,6 +74,28 @@ def test_a_key_is_made_once_for_this_user_only(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "jobs" / "secret_key").stat().st_mode) == 0o600
     sealed = Keys.of(Settings(jobs_dir=tmp_path / "jobs")).seal(URL)
     assert Keys([key]).unseal(sealed) == URL
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"k" * 31, "ä".encode() * 32, b"\xff" * 40])
+def test_a_file_that_holds_no_key_is_refused(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At start, as a setting that is too short; and by whoever reads it later."""
+    file = tmp_path / "secret_key"
+    file.write_bytes(content)
+    monkeypatch.setenv("REELSERVE_JOBS_DIR", str(tmp_path))
+    with pytest.raises(typer.Exit):
+        read_settings()
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"setting {file} has {len(content.strip())} bytes, and a key has 32 ASCII characters or more"
+    )
+    assert "put back what was there, or delete the file" in said
+    with pytest.raises(JobsUnavailable, match="put back what was there"):
+        made_key(tmp_path)
+    assert file.read_bytes() == content
+    monkeypatch.setenv("REELSERVE_SECRET_KEY", NEW)
+    assert read_settings().secret_keys() == [NEW]
 
 
 def test_keys_of_the_setting(tmp_path: Path) -> None:

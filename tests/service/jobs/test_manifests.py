@@ -15,8 +15,10 @@ import pytest
 from service.jobs.errors import BadInput
 from service.jobs.inputs import Found, items_of, read_manifest
 from service.jobs.items import Item
+from service.jobs.lines import CSV_HEADER, csv_line
 from service.jobs.manifest_lines import MAX_ROW_CHARACTERS
 from service.jobs.manifests import HEAD_BYTES, is_manifest, is_named_manifest
+from tests.service.jobs.rows import failed
 
 FOLDER = Path("/videos")
 
@@ -98,7 +100,7 @@ def test_lines_and_cells_are_data() -> None:
     [
         ("0", "0", 0), ("1", "1", 1), ("-7", "-7", -7), ("1.5", "1.5", 1.5), ("false", "false", False),
         ("true", "true", True), ('"0"', "0", "0"), ('"a\\nb"', "a\nb", "a\nb"), (str(10**30), str(10**30), 10**30),
-        ('" "', " ", " "), ("null", "/videos/a.mp4", "/videos/a.mp4"), ('""', "/videos/a.mp4", "/videos/a.mp4"),
+        ('" "', " ", " "), ("null", "/videos/a.mp4", "/videos/a.mp4"),
     ],
 )  # fmt: skip
 def test_ids_of_any_kind(given: str, item_id: str, in_rows: object) -> None:
@@ -115,9 +117,48 @@ def test_ids_that_are_one_as_text(tmp_path: Path, second: str) -> None:
     if second == "1.0e0":
         assert [each.item.id for each in read_manifest("body", path)] == ["1", "1.0"]
         return
-    with pytest.raises(BadInput, match=r"body line 3: id 1 stands at body line 1 already") as caught:
+    with pytest.raises(BadInput, match=r"body line 3, id: id 1 stands at body line 1 already") as caught:
         list(read_manifest("body", path))
     assert ("as text" in caught.value.detail) == (second == "1")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("uri,id\ns3://b/a,x\ns3://b/b,x\n", "body line 3, column 2 (id): id x stands at body line 2 already"),
+        ("id,uri\n,s3://b/a\n,s3://b/a\n", "body line 3, column 2 (uri): id s3://b/a stands at body line 2 already"),
+        (
+            '{"path": "s3://b/a"}\n{"path": "s3://b/a"}\n',
+            "body line 2, path: id s3://b/a stands at body line 1 already",
+        ),
+        ("uri\nhttps://h/a b?key=x\nhttps://h/a b?key=x\n", "(uri): id https://h/a b?redacted stands at body line 2"),
+    ],
+)
+def test_an_id_that_is_there_twice_is_named_by_both_places(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "m"
+    path.write_text(text)
+    with pytest.raises(BadInput) as caught:
+        list(read_manifest("body", path))
+    assert words in caught.value.detail
+    assert "key=x" not in f"{caught.value.detail} {caught.value.value}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("model", "nobody"), ("strict", False), ("top_k", 0), ("webhook_url", "x")]
+)
+def test_what_is_asked_of_a_whole_job_is_no_column(tmp_path: Path, name: str, value: object) -> None:
+    path = tmp_path / "m"
+    for text in (json.dumps({"uri": "s3://b/a", name: value}), f"uri,{name}\ns3://b/a,{value}\n"):
+        path.write_text(text)
+        with pytest.raises(BadInput, match=rf"{name}\)?: {name} is asked of all items alike; give {name} in the query"):
+            list(read_manifest("body", path))
+
+
+def test_rows_of_a_batch_are_a_manifest() -> None:
+    """Columns of answers are among theirs, and ask for nothing where they are empty."""
+    row = failed(3)
+    assert [item.id for item in items(CSV_HEADER + csv_line(row))] == [row.id]
+    assert [item.id for item in items(row.to_json().encode())] == [row.id]
 
 
 def test_names_that_are_no_utf8() -> None:
@@ -173,7 +214,24 @@ BAD = [
         '{"uri": "a.mp4", "start_seconds": true}\n',
         ["line 1, start_seconds: start_seconds True is no number"],
     ),
-    ("m.jsonl", '{"uri": "a.mp4", "start_seconds": NaN}\n', ["line 1: NaN is no number of JSON"]),
+    (
+        "m.jsonl",
+        '{"uri": "a.mp4", "start_seconds": NaN}\n',
+        ["line 1: start_seconds is NaN, which is no number of JSON; leave it out"],
+    ),
+    (
+        "m.jsonl",
+        '{"uri": "a.mp4", "mine": {"x": [[1], [-Infinity]]}}\n',
+        ["line 1: x is -Infinity, which is no number"],
+    ),
+    ("m.jsonl", "[NaN]\n", ["line 1: a JSON object is wanted, this is [NaN]"]),
+    ("m.jsonl", '{"uri": "a.mp4", "id": ""}\n', ["line 1, id: it is empty; give one, or leave it out"]),
+    ("m.jsonl", '{"uri": "a.mp4", "top_k": 1}\n', ["line 1, top_k: top_k is asked of all", "give --top-k, or rename"]),
+    (
+        "m.csv",
+        "uri,strict\na.mp4,\nb.mp4,true\n",
+        ["line 3, column 2 (strict): strict is asked of all", "give --strict"],
+    ),
     ("m.jsonl", '{"uri": "a.mp4", "id": [1, 2]}\n', ["line 1, id: [1, 2] can't be an id"]),
     ("m.jsonl", '{"uri": "a.mp4", "id": {"a": 1}}\n', ['line 1, id: {"a": 1} can\'t be an id']),
     ("m.jsonl", '{"uri": "a.mp4", "id": 1e999}\n', ["line 1, id: the number is too large"]),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.errors import EmptyFile, ReelserveError
 from service.video.decode import ClipReader, FrameChunk
-from service.video.errors import NoDecodableFrame, NotAVideo, TooManyFrames, TooManyPixels, TooShort
+from service.video.errors import NoDecodableFrame, NotAVideo, PastTheEnd, TooManyFrames, TooManyPixels, TooShort
 from service.video.limits import DecodeLimits
 from service.video.report import DecodeReport
 from service.video.source import Source
@@ -358,6 +358,16 @@ def test_too_short_counts_ticks_not_frames(tmp_path: Path) -> None:
     [
         (2.0, math.inf, "^start_seconds is 2, and the video ends at 2.00 s; give an earlier start$"),
         (50.0, 60.0, "^start_seconds is 50, and the video ends at 2.00 s; give an earlier start$"),
+    ],
+)
+def test_a_start_past_the_end_is_an_error_of_its_own(clip: Drawn, start: float, end: float, words: str) -> None:
+    with pytest.raises(PastTheEnd, match=words):
+        sample(clip.path, start_seconds=start, end_seconds=end)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "words"),
+    [
         (
             1.0,
             0.5,
