@@ -31,6 +31,7 @@ from service.jobs.items import Item
 from service.jobs.job import Job, NewJob, Options, new_id
 from service.jobs.service import Jobs
 from service.parameters import EndSeconds, JobParameters, StartSeconds
+from service.redaction import hidden
 from service.serving import Serving
 from service.spool import Spool
 
@@ -197,7 +198,8 @@ def _allowed(jobs: Jobs, items: Iterator[Item]) -> Iterator[Item]:
             )  # fmt: skip
         if item.end_seconds <= item.start_seconds:
             raise BadInput(
-                f"item {item.id}: end_seconds {item.end_seconds:g} must be after start_seconds {item.start_seconds:g}"
+                f"item {hidden(item.id)}: end_seconds {item.end_seconds:g} must be after start_seconds "
+                f"{item.start_seconds:g}"
             )
         jobs.check_uri(item.uri)
         yield item

@@ -103,9 +103,9 @@ class Inputs:
         for url in self._remote.listed(text, self._takes, matching):
             if self._is_manifest_at(url) if url == text else is_named_manifest(url):
                 with self._remote.reading(url) as file:
-                    yield from items_of(url, file)
+                    yield from items_of(hidden(url), file)
             else:
-                yield Found(Item(url, url), text)
+                yield Found(Item(url, url), hidden(text))
 
     def _takes(self, path: str) -> bool:
         """Of files that are listed elsewhere."""
@@ -143,9 +143,8 @@ def add_once(ids: Ids, found: Found) -> None:
     item = found.item
     if (first := ids.add(item.id, found.where)) is not None:
         alike = "" if item.json_id is None else " (as text they are one)"
-        raise BadInput(
-            f"{found.where}: id {item.id} stands at {first} already{alike}; each needs its own", value=item.id
-        )
+        said = hidden(item.id)
+        raise BadInput(f"{found.where}: id {said} stands at {first} already{alike}; each needs its own", value=said)
 
 
 def items_of(name: str, file: BufferedReader, folder: Path | None = None) -> Iterator[Found]:
