@@ -147,6 +147,7 @@ class Jobs:
             try:
                 self.store.expire(self._settings.job_retention_seconds)
                 self._sweep_uploads()
+                self._warn_of_keys()
             except (JobsUnavailable, OSError) as error:
                 log.warning("jobs: old ones stay for now: %s", error)
 
@@ -159,6 +160,14 @@ class Jobs:
                 needed = time.time() - folder.stat().st_mtime < 2 * self._settings.upload_seconds
             if not needed:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _warn_of_keys(self) -> None:
+        items, webhooks = self.store.num_unreadable()
+        if items or webhooks:
+            log.warning(
+                "jobs: %d items and %d webhooks wait for a secret_key that this replica does not have; set it here "
+                "too, behind the others, or cancel their jobs", items, webhooks,
+            )  # fmt: skip
 
     def _tell(self) -> None:
         while not self._stopping.is_set():
