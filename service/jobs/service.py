@@ -176,6 +176,8 @@ class Jobs:
                     self._webhooks.send_due()
             except JobsUnavailable as error:
                 log.warning("jobs: webhooks wait: %s", error)
+            except Exception:  # those of others are sent all the same
+                log.exception("jobs: webhooks wait")
             self._told.wait(_WEBHOOK_POLL_SECONDS)
             self._told.clear()
 
