@@ -15,6 +15,7 @@ from service.bundle import (
     read_document,
 )
 from service.errors import BadParameter, BundleError, ModelRefused, UnknownModel
+from service.redaction import hidden
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class Registry:
             raise ModelRefused(f"model {name} {refused.version} is refused: {refused.reason}", value=name)
         if name not in self.bundles:
             raise UnknownModel(
-                f"no model is named {name!r}; there are: {', '.join(sorted(self.bundles)) or 'none'}", value=name
+                f"no model is named {hidden(name)!r}; there are: {', '.join(sorted(self.bundles)) or 'none'}",
+                value=name,
             )
         return self.bundles[name]
 

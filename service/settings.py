@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     job_webhook_prefixes: str = ""
     """Whom jobs may call when they have finished, comma-separated: https://host/; empty: nobody."""
     job_webhook_secret: SecretStr | None = None
-    """Key of the webhooks' signatures (HMAC-SHA256, Standard Webhooks); without it no job may have a webhook."""
+    """Key of the webhooks' signatures (HMAC-SHA256, Standard Webhooks); required with job_webhook_prefixes."""
     job_uploads_quota_bytes: int = Field(default=10 * 1024 * MIB, ge=1)
     """Sum of all uploads of jobs that wait, bytes; beyond it 503 spool_full."""
     max_job_items: int = Field(default=100_000, ge=1)
@@ -214,6 +214,16 @@ class Settings(BaseSettings):
             )
         if not self.secret_keys() and (fault := key_fault(self.jobs_dir)):
             raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _webhooks_are_signed(self) -> Self:
+        if _listed(self.job_webhook_prefixes) and not self.job_webhook_secret:
+            raise ValueError(
+                "job_webhook_prefixes is set and job_webhook_secret is not: webhooks are signed by it, and none would "
+                "be sent; make one by `openssl rand -base64 32`, tell it to the receivers, and set "
+                "REELSERVE_JOB_WEBHOOK_SECRET to it"
+            )
         return self
 
     def secret_keys(self) -> list[str]:

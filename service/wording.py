@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from service.errors import BadParameter
+from service.redaction import hidden, scrubbed_value
 
 # Of a value or a name in a message.
 _MOST_LETTERS = 100
@@ -120,13 +121,14 @@ def repeated(name: str, count: int, place: str = "") -> str:
 
 
 def said(value: object) -> str:
-    """A value as it was written."""
+    """A value as it was written, URLs in it hidden."""
     if value == "":
         return "empty"
     if isinstance(value, str):
-        return repr(value[:_MOST_LETTERS]) + ("…" if len(value) > _MOST_LETTERS else "")
+        text = hidden(value)
+        return repr(text[:_MOST_LETTERS]) + ("…" if len(text) > _MOST_LETTERS else "")
     try:
-        return cut(json.dumps(value, default=str))
+        return _short(json.dumps(scrubbed_value(value), default=str))
     except (ValueError, RecursionError):
         return f"a {type(value).__name__}"
 
@@ -141,7 +143,13 @@ def plain(value: object) -> object:
 
 
 def cut(text: str) -> str:
-    """Not too long for a message, in letters that UTF-8 has; control characters escaped."""
+    """A name or a value that is not too long for a message, in letters that UTF-8 has: a URL hidden, control characters
+    escaped.
+    """
+    return _short(hidden(text))
+
+
+def _short(text: str) -> str:
     short = text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}…"
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in short)
 

@@ -76,11 +76,13 @@ def batch(
             raise BadInput("--address is of a Ray cluster; give --engine ray too")
         with (
             _stopped_by_signals() as stop,
-            listed_ids(found, own) as listed,
+            listed_ids(found, own) as first,
             LocalEngine(settings, asked.model, options, remote)
             if engine is EngineName.LOCAL
             else RayEngine(settings, asked.model, options, allowed, address) as worker,
             open_sink(out, resume=resume, overwrite=overwrite, shard=(own.index, own.count)) as sink,
+            # Once more, where the output was begun under a former key: its items have other names.
+            listed_ids(found, own) if found.follow(row.id_text for row in sink.recorded()) else first as listed,
             recorded_ids(sink, listed, worker.model_sha256, found.check) as recorded,
             _progress(len(listed), len(recorded), recorded.num_at("error")) as progress,
         ):

@@ -68,12 +68,12 @@ class FetchFailed(JobError):
 
 
 class WrongKey(JobError):
-    """What leads to the item's file was encrypted by another `secret_key` than this replica has."""
+    """What leads to the item's file can't be decrypted: the database, or `secret_key`, was changed by hand."""
 
     status = 500
     code = "wrong_key"
     title = "Wrong key"
-    remedy = "give all replicas the same `secret_key`, and keep a former key behind the new one"
+    remedy = "submit the item again; items of a key that a replica lacks wait for one that has it"
 
 
 class GaveUp(JobError):

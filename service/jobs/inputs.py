@@ -109,9 +109,9 @@ class Inputs:
         for url in self._remote.listed(text, self._takes, matching):
             if self._is_manifest_at(url) if url == text else is_named_manifest(url):
                 with self._remote.reading(url) as file:
-                    yield from items_of(url, file)
+                    yield from items_of(hidden(url), file)
             else:
-                yield Found(Item(url, url), text)
+                yield Found(Item(url, url), hidden(text))
 
     def _takes(self, path: str) -> bool:
         """Of files that are listed elsewhere."""

@@ -47,7 +47,7 @@ class NewJob:
     model_sha256: str
     options: Options
     request_sha256: str
-    idempotency_key: str | None = None
+    idempotency_key: str | None = field(default=None, repr=False)  # may be a URL too
     webhook_url: str | None = field(default=None, repr=False)
 
 

@@ -14,6 +14,7 @@ from service.jobs.items import Item, JsonId
 from service.jobs.manifests import ManifestRow
 from service.jobs.remote import is_url
 from service.names import is_escaped, path_of, written
+from service.redaction import hidden, scrubbed_value
 
 
 def item_of(row: ManifestRow, folder: Path | None, of_all: Mapping[str, str]) -> Item:
@@ -48,7 +49,9 @@ def _uri(row: ManifestRow, folder: Path | None) -> str:
     if len(given) == 2 and uri != row.cells["path"]:
         raise BadInput(f"{row.at('path')}: uri names another; leave one of them empty")
     if not isinstance(uri, str):
-        raise BadInput(f"{row.at(given[0])}: {json.dumps(uri)[:80]} is no text; name a path or a URL", value=uri)
+        raise BadInput(
+            f"{row.at(given[0])}: {json.dumps(scrubbed_value(uri))[:80]} is no text; name a path or a URL", value=uri
+        )
     is_path = not is_url(uri)
     _check_text(row, given[0], uri, bytes_too=is_path and folder is not None)
     if not is_path:
@@ -71,7 +74,8 @@ def _id(row: ManifestRow) -> JsonId | None:
         _check_text(row, "id", value)
     elif isinstance(value, list | dict):
         raise BadInput(
-            f"{row.at('id')}: {json.dumps(value)[:80]} can't be an id; give a string, a number, true or false",
+            f"{row.at('id')}: {json.dumps(scrubbed_value(value))[:80]} can't be an id; give a string, a number, true "
+            "or false",
             value=value,
         )
     elif isinstance(value, float) and not math.isfinite(value):
@@ -87,7 +91,7 @@ def _check_text(row: ManifestRow, name: str, text: str, *, bytes_too: bool = Fal
         halves = [letter for letter in halves if not "\udc80" <= letter <= "\udcff"]
     if halves or "\0" in text:
         bad = halves[0] if halves else "\0"
-        raise BadInput(f"{row.at(name)}: {text!a} has {bad!a}, which no text has; leave it out")
+        raise BadInput(f"{row.at(name)}: {hidden(text)!a} has {bad!a}, which no text has; leave it out")
 
 
 def _seconds(row: ManifestRow, name: str, default: float) -> float:
@@ -99,5 +103,7 @@ def _seconds(row: ManifestRow, name: str, default: float) -> float:
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0.0 <= seconds < math.inf:
-        raise BadInput(f"{row.at(name)}: {name} {value!r} is no number of seconds from 0 on", value=value)
+        raise BadInput(
+            f"{row.at(name)}: {name} {scrubbed_value(value)!r} is no number of seconds from 0 on", value=value
+        )
     return seconds

@@ -16,6 +16,7 @@ from typing import Any
 
 from service.jobs.errors import BadInput
 from service.jobs.manifest_lines import GZIP, Lines, opened_text
+from service.redaction import hidden
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 COLUMNS = ("id", "uri", "path", "start_seconds", "end_seconds")
@@ -133,7 +134,7 @@ def _json_rows(upcoming: Iterator[str], lines: Lines) -> Iterator[ManifestRow]:
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{where}: {error}") from error
         if not isinstance(row, dict):
-            raise BadInput(f"{where}: a JSON object is wanted, this is {line.strip()[:80]}")
+            raise BadInput(f"{where}: a JSON object is wanted, this is {hidden(line.strip())[:80]}")
         if tuple(row) != known:
             _columns(where, row)
             known = tuple(row)
@@ -180,16 +181,21 @@ def _columns(where: str, names: Iterable[str], place: str = "") -> dict[str, int
     for two of one name, and where none says where the video is.
     """
     columns: dict[str, int] = {}
+    names = list(names)
+    if {"uri", "path"}.isdisjoint(names) and any("://" in name for name in names):  # pieces of one are as secret as it
+        raise BadInput(f"{where}: a URL stands where names of columns belong; name a column uri (or path)")
     for number, name in enumerate(names, start=1):
         if name in columns:
             said = where + place.format(number)
-            raise BadInput(f"{said}: there is a column {name} already; rename one", value=name)
+            raise BadInput(f"{said}: there is a column {hidden(name)} already; rename one", value=name)
         columns[name] = number
     for name, number in columns.items():
         close = difflib.get_close_matches(name.lower(), COLUMNS, n=1, cutoff=_ALIKE)
         if name not in COLUMNS and close:
             said = where + place.format(number)
-            raise BadInput(f"{said}: {name!r}: did you mean {close[0]}? Rename it, whichever you mean", value=name)
+            raise BadInput(
+                f"{said}: {hidden(name)!r}: did you mean {close[0]}? Rename it, whichever you mean", value=name
+            )
     if {"uri", "path"}.isdisjoint(columns):
         raise BadInput(f"{where}: no column uri (or path); it has {', '.join(columns) or 'none'}", value=list(columns))
     return columns
@@ -208,10 +214,10 @@ def _strict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice} stands there twice; name it once")
+        raise ValueError(f"{hidden(twice)} stands there twice; name it once")
     for name, value in pairs:
         if constant := _constant_in(value):
-            raise ValueError(f"{name} is {constant.name}, which is no number of JSON; leave it out")
+            raise ValueError(f"{hidden(name)} is {constant.name}, which is no number of JSON; leave it out")
     return found
 
 

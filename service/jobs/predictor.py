@@ -22,7 +22,7 @@ from service.jobs.job import Options
 from service.jobs.remote import Remote, is_url
 from service.names import path_of, utf8_path, visible
 from service.pipeline import ClipRequest
-from service.redaction import hidden
+from service.redaction import hidden, without_credentials
 from service.serving import Serving
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,8 @@ def failed(item: Item, error: Exception) -> Row:
     if isinstance(error, ReelserveError):
         return Row.failed(item, error)
     log.error("item %s failed unforeseen", visible(item.id), exc_info=error)
-    return Row.failed(item, ReelserveError(f"{type(error).__name__}: {error}; a fault of ours, the log has its trace"))
+    reason = without_credentials(f"{type(error).__name__}: {error}", item.location)
+    return Row.failed(item, ReelserveError(f"{reason}; a fault of ours, the log has its trace"))
 
 
 @contextlib.contextmanager

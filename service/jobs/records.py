@@ -13,13 +13,24 @@ from service.jobs.job import Claim, Job, Options
 from service.jobs.keys import Keys
 from service.jobs.tables import ITEMS
 
+_KEY_LETTERS = 255  # as the column is
+
+
+def idempotency_keys(keys: Keys, text: str) -> list[str]:
+    """As the column may have it, by each of the keys: one that is a URL is redacted.
+
+    Of one that is too long then the end is kept, as that has the mark.
+    """
+    return [each[-_KEY_LETTERS:] for each in keys.redactions(text)]
+
 
 def item_row(keys: Keys, job_id: str, number: int, item: Item, place: str | None) -> dict[str, object]:
     """Of an item that waits; its source is encrypted."""
     return {
         "job_id": job_id, "number": number, "id": item.id,
         "json_id": None if item.json_id is None else json.dumps(item.json_id), "uri": item.uri,
-        "source": keys.seal(item.source) if item.source else None, "start_seconds": item.start_seconds,
+        "source": keys.seal(item.source) if item.source else None,
+        "source_key": keys.ids[0] if item.source else None, "start_seconds": item.start_seconds,
         "end_seconds": None if item.end_seconds == math.inf else item.end_seconds, "place": place,
         "state": "queued", "fence": 0, "tries": 0,
     }  # fmt: skip

@@ -17,7 +17,7 @@ from service.jobs.errors import FetchFailed
 from service.jobs.object_store import Takes
 from service.jobs.retries import SourceFailed, retrying
 from service.jobs.web import Web, is_web
-from service.redaction import hidden, is_hidden
+from service.redaction import hidden, is_hidden, without_credentials
 from service.spool import Spool, SpoolFile
 
 # Its length, where that is known, and its bytes; each call asks anew.
@@ -100,7 +100,9 @@ class Remote:
 
     def _opened(self, url: str, cancelled: threading.Event) -> _Opened:
         if is_hidden(url):
-            raise FetchFailed(f"{url} was redacted: its query was left out of what it was copied from; name all of it")
+            raise FetchFailed(
+                f"{hidden(url)} was redacted: its query was left out of what it was copied from; name all of it"
+            )
         return partial(self._web.opened, url) if is_web(url) else partial(object_store.opened, url, cancelled)
 
     def _fetch(self, url: str, cancelled: threading.Event) -> SpoolFile:
@@ -135,7 +137,6 @@ def _head(opened: _Opened, num_bytes: int) -> bytes:
 
 
 def _failed(url: str, error: SourceFailed) -> FetchFailed:
-    # What others say may repeat the URL, in pieces that no pattern finds.
-    reason = error.reason.replace(url, hidden(url))
+    reason = without_credentials(error.reason, url)
     tried = f" (tried {error.tries} times)" if error.tries > 1 else ""
     return FetchFailed(f"{hidden(url)} can't be read: {reason}{tried}", value=hidden(url))

@@ -147,6 +147,7 @@ class Jobs:
             try:
                 self.store.expire(self._settings.job_retention_seconds)
                 self._sweep_uploads()
+                self._warn_of_keys()
             except (JobsUnavailable, OSError) as error:
                 log.warning("jobs: old ones stay for now: %s", error)
 
@@ -160,6 +161,14 @@ class Jobs:
             if not needed:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def _warn_of_keys(self) -> None:
+        items, webhooks = self.store.num_unreadable()
+        if items or webhooks:
+            log.warning(
+                "jobs: %d items and %d webhooks wait for a secret_key that this replica does not have; set it here "
+                "too, behind the others, or cancel their jobs", items, webhooks,
+            )  # fmt: skip
+
     def _tell(self) -> None:
         while not self._stopping.is_set():
             try:
@@ -167,6 +176,8 @@ class Jobs:
                     self._webhooks.send_due()
             except JobsUnavailable as error:
                 log.warning("jobs: webhooks wait: %s", error)
+            except Exception:  # those of others are sent all the same
+                log.exception("jobs: webhooks wait")
             self._told.wait(_WEBHOOK_POLL_SECONDS)
             self._told.clear()
 

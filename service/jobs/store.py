@@ -4,7 +4,7 @@ An item is claimed by one statement, under a lease that its replica renews; when
 Each claim raises the item's fence, and a result counts only with the fence of its claim: so every item has one result.
 
 URLs have credentials in their queries. The database has them redacted, as rows do, and beside them encrypted, as long
-as somebody has to fetch them.
+as somebody has to fetch them. A replica claims nothing that was encrypted by a key which it does not have: others have.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     Engine,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     case,
     delete,
     exists,
+    func,
     insert,
     or_,
     select,
@@ -35,9 +37,9 @@ from service.jobs.errors import BadInput, IdempotencyMismatch, UnknownJob
 from service.jobs.items import Item, Row
 from service.jobs.job import Claim, Job, NewJob
 from service.jobs.keys import Keys
-from service.jobs.records import claim_of, item_row, job_of
+from service.jobs.records import claim_of, idempotency_keys, item_row, job_of
 from service.jobs.tables import ITEMS, JOBS, RESULTS, now
-from service.redaction import scrubbed
+from service.redaction import hidden, scrubbed
 
 _INSERT_ROWS = 1000
 
@@ -78,13 +80,14 @@ class JobStore:
     def _insert(
         self, connection: Connection, job_id: str, new: NewJob, items: Iterable[Item], place: str | None
     ) -> None:
-        hook = new.webhook_url
+        hook, name = new.webhook_url, new.idempotency_key
         said = None if hook is None else self._keys.redacted(hook)
+        sealed = None if hook is None or hook == said else self._keys.seal(hook)
         connection.execute(insert(JOBS).values(
             id=job_id, created=now(), model=new.model, model_sha256=new.model_sha256, options=new.options.to_json(),
-            num_items=0, idempotency_key=new.idempotency_key,
+            num_items=0, idempotency_key=None if name is None else idempotency_keys(self._keys, name)[0],
             request_sha256=self._keys.fingerprints(new.request_sha256)[0], webhook_tries=0,
-            webhook_url=said, webhook_source=None if hook is None or hook == said else self._keys.seal(hook),
+            webhook_url=said, webhook_source=sealed, webhook_key=self._keys.ids[0] if sealed else None,
         ))  # fmt: skip
         count = 0
         numbered = enumerate(map(self._keys.named, items))
@@ -119,7 +122,7 @@ class JobStore:
         """Up to so many items of these models (sha256): those whose lease is over, then those that wait."""
         claims: list[Claim] = []
         # Apart, as each comes in its order by the index: of a hundred thousand items that wait four are read.
-        for waits in (and_(ITEMS.c.state == "running", ITEMS.c.lease_until < now()), ITEMS.c.state == "queued"):
+        for waits in (_ABANDONED, _QUEUED):
             if len(claims) < count:
                 claims += self._claim(waits, count - len(claims), models)
         return claims
@@ -129,7 +132,7 @@ class JobStore:
         chosen = (
             select(ITEMS.c.job_id, ITEMS.c.number)
             .join(JOBS, JOBS.c.id == ITEMS.c.job_id)
-            .where(waits, here, JOBS.c.model_sha256.in_(models))
+            .where(waits, here, self._readable(ITEMS.c.source_key), JOBS.c.model_sha256.in_(models))
             .order_by(ITEMS.c.number, ITEMS.c.job_id)
             .limit(count)
             .with_for_update(skip_locked=True, of=ITEMS)  # SQLite has no such thing, and one writer
@@ -229,8 +232,8 @@ class JobStore:
     def due_webhook(self) -> Job | None:
         """A finished job that somebody waits to hear of; it is due again when the lease ends, should we die."""
         chosen = (
-            select(JOBS.c.id).where(JOBS.c.webhook_due <= now()).order_by(JOBS.c.webhook_due).limit(1)
-            .with_for_update(skip_locked=True)
+            select(JOBS.c.id).where(JOBS.c.webhook_due <= now(), self._readable(JOBS.c.webhook_key))
+            .order_by(JOBS.c.webhook_due).limit(1).with_for_update(skip_locked=True)
         )  # fmt: skip
         taken = (
             update(JOBS).where(JOBS.c.id.in_(chosen))
@@ -243,19 +246,27 @@ class JobStore:
 
     def webhook_delivered(self, job_id: str) -> None:
         """It was heard."""
-        heard = {"webhook_due": None, "webhook_delivered": now(), "webhook_error": None, "webhook_source": None}
+        heard = _TOLD | {"webhook_delivered": now(), "webhook_error": None}
         with transaction(self._engine) as connection:
             connection.execute(update(JOBS).where(JOBS.c.id == job_id).values(heard))
 
     def webhook_failed(self, job_id: str, error: str, again_seconds: float | None) -> None:
         """It was not. again_seconds: from now; None gives up."""
         said: dict[str, Any] = {"webhook_error": scrubbed(error)[:1000]}
-        if again_seconds is None:
-            said |= {"webhook_due": None, "webhook_source": None}
-        else:
-            said |= {"webhook_due": now() + again_seconds}
+        said |= _TOLD if again_seconds is None else {"webhook_due": now() + again_seconds}
         with transaction(self._engine) as connection:
             connection.execute(update(JOBS).where(JOBS.c.id == job_id).values(said))
+
+    def num_unreadable(self) -> tuple[int, int]:
+        """Items, and webhooks, that wait for a key which this replica does not have."""
+        items = select(func.count()).select_from(ITEMS).where(
+            or_(_QUEUED, _ABANDONED), ~self._readable(ITEMS.c.source_key)
+        )  # fmt: skip
+        hooks = select(func.count()).select_from(JOBS).where(
+            JOBS.c.webhook_due <= now(), ~self._readable(JOBS.c.webhook_key)
+        )  # fmt: skip
+        with transaction(self._reading) as connection:
+            return connection.execute(items).scalar_one(), connection.execute(hooks).scalar_one()
 
     def item(self, claim: Claim) -> Item:
         """The claim's item, with what leads to its file. Raises WrongKey."""
@@ -265,24 +276,31 @@ class JobStore:
         """Where to tell of the job, whole. Raises WrongKey."""
         return (job.webhook_url or "") if job.webhook_source is None else self._keys.unseal(job.webhook_source)
 
+    def _readable(self, key_id: Column[Any]) -> ColumnElement[bool]:
+        """What is not encrypted at all, too."""
+        return or_(key_id.is_(None), key_id.in_(self._keys.ids))
+
     def _by_key(self, connection: Connection, new: NewJob) -> str | None:
         if new.idempotency_key is None:
             return None
+        names, said = idempotency_keys(self._keys, new.idempotency_key), hidden(new.idempotency_key)
         known = connection.execute(
-            select(JOBS.c.id, JOBS.c.request_sha256).where(JOBS.c.idempotency_key == new.idempotency_key)
+            select(JOBS.c.id, JOBS.c.request_sha256).where(JOBS.c.idempotency_key.in_(names))
         ).first()
         if known is None:
             return None
         if known.request_sha256 not in self._keys.fingerprints(new.request_sha256):
             raise IdempotencyMismatch(
-                f"Idempotency-Key {new.idempotency_key} was used for another request (job {known.id}); take a new one",
-                value=new.idempotency_key,
+                f"Idempotency-Key {said} was used for another request (job {known.id}); take a new one", value=said
             )
         return str(known.id)
 
 
-# Nobody will fetch it any more.
-_SETTLED = {"owner": None, "lease_until": None, "source": None}
+_QUEUED = ITEMS.c.state == "queued"
+_ABANDONED = and_(ITEMS.c.state == "running", ITEMS.c.lease_until < now())
+# Nobody will fetch it any more, nor call it.
+_SETTLED = {"owner": None, "lease_until": None, "source": None, "source_key": None}
+_TOLD = {"webhook_due": None, "webhook_source": None, "webhook_key": None}
 
 
 def _ours(claim: Claim) -> tuple[Any, ...]:

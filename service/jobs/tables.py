@@ -20,7 +20,7 @@ JOBS = Table(
     Column("model_sha256", String(64), nullable=False),
     Column("options", Text, nullable=False),  # JSON of `store.Options`
     Column("num_items", Integer, nullable=False),
-    Column("idempotency_key", String(255), unique=True),
+    Column("idempotency_key", String(255), unique=True),  # redacted
     # Of the request, signed by the deployment key; another request with the same idempotency key is an error.
     Column("request_sha256", String(64), nullable=False),
     Column("started", Float),
@@ -28,6 +28,7 @@ JOBS = Table(
     Column("finished", Float),
     Column("webhook_url", Text),  # redacted
     Column("webhook_source", Text),  # encrypted, where it is another; NULL once it was heard, or given up
+    Column("webhook_key", String(4)),  # which key encrypted that (`Keys.ids`)
     Column("webhook_due", Float),  # NULL: nothing is to be sent
     Column("webhook_tries", Integer, nullable=False),
     Column("webhook_error", Text),
@@ -44,6 +45,7 @@ ITEMS = Table(
     Column("json_id", Text),  # as JSON, where it is no string
     Column("uri", Text, nullable=False),  # redacted
     Column("source", Text),  # the whole URL, encrypted, where it is another; NULL once the item is settled
+    Column("source_key", String(4)),  # which key encrypted that
     Column("start_seconds", Float, nullable=False),
     Column("end_seconds", Float),  # NULL: to the end
     Column("place", String(36)),  # of an upload: the jobs_dir that has it; NULL: whoever comes first

@@ -9,12 +9,12 @@ import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import httpx
 
 from service.jobs.retries import SourceFailed, retry_after_seconds, status_may_pass
-from service.redaction import scrubbed
+from service.redaction import hidden
 
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 30.0
@@ -58,7 +58,6 @@ class Web:
             request = self._client().build_request("GET", **request_line(url), timeout=timeout)
             response = self._client().send(request, stream=True)
         with contextlib.closing(response):
-            _check(response)
             length, coding = response.headers.get("content-length", ""), _coding(response)
             yield int(length) if length.isdecimal() and not coding else None, _pieces(response)
 
@@ -69,8 +68,9 @@ class Web:
                 context = ssl.create_default_context()
                 limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
                 self._made = httpx.Client(
-                    headers=_HEADERS, verify=context, limits=limits, trust_env=False, follow_redirects=False
-                )
+                    headers=_HEADERS, verify=context, limits=limits, trust_env=False, follow_redirects=False,
+                    event_hooks={"response": [_check]},  # before httpx looks where a redirect leads, and repeats it
+                )  # fmt: skip
                 weakref.finalize(self, self._made.close)
             return self._made
 
@@ -92,12 +92,22 @@ def _check(response: httpx.Response) -> None:
     status = response.status_code
     if status in _WHOLE:
         return
-    said = f"{status} {response.reason_phrase or httpx.codes.get_reason_phrase(status)}".strip()
+    said = f"{status} {httpx.codes.get_reason_phrase(status)}".strip()  # the server's own phrase may repeat the query
     if response.has_redirect_location:  # whoever is allowed must not send us to whoever is not
-        said += f": it redirects to {scrubbed(response.headers['location'])}, and redirects are not followed"
+        said += f": it redirects{_target(response)}, and redirects are not followed"
     raise SourceFailed(
         said, may_pass=status_may_pass(status), retry_after_seconds=retry_after_seconds(response.headers)
     )
+
+
+def _target(response: httpx.Response) -> str:
+    """Where a redirect leads, as it may be said; empty where that is nothing we know to hide."""
+    asked = str(response.request.url).rstrip("/") + response.request.extensions["target"].decode("ascii")
+    try:
+        target = urljoin(asked, response.headers["location"])
+    except ValueError:  # half an address of IPv6
+        return ""
+    return f" to {hidden(target)}" if is_web(target) else ""
 
 
 @contextlib.contextmanager

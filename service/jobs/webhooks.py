@@ -58,19 +58,30 @@ class Webhooks:
         self._body = body
 
     def send_due(self) -> None:
-        """All that is due now. Raises what the database raises; a receiver that fails is asked again later."""
+        """All that is due now. Raises what the database raises.
+
+        A receiver that fails is asked again later; whatever else is wrong with a webhook ends that one alone.
+        """
         while job := self._store.due_webhook():
             try:
                 self._send(job)
-            except (httpx.HTTPError, httpx.InvalidURL, UriNotAllowed, WrongKey) as error:
-                last = job.webhook_tries >= _TRIES or not isinstance(error, httpx.HTTPError)
-                JOB_WEBHOOKS.labels("given_up" if last else "failed").inc()
-                again = None if last else pause_seconds(job.webhook_tries)
-                self._store.webhook_failed(job.id, str(error) or type(error).__name__, again)
-                log.warning("webhook of job %s, try %d: %s", job.id, job.webhook_tries, error)
+            except httpx.HTTPError as error:
+                again = None if job.webhook_tries >= _TRIES else pause_seconds(job.webhook_tries)
+                self._failed(job, str(error) or type(error).__name__, again)
+            except (UriNotAllowed, WrongKey) as error:
+                self._failed(job, error.detail, None)
+            except Exception as error:
+                log.exception("webhook of job %s failed unforeseen", job.id)
+                self._failed(job, f"{type(error).__name__}; a fault of ours, the log has its trace", None)
             else:
                 JOB_WEBHOOKS.labels("delivered").inc()
                 self._store.webhook_delivered(job.id)
+
+    def _failed(self, job: Job, why: str, again_seconds: float | None) -> None:
+        """again_seconds: from now; None gives up."""
+        JOB_WEBHOOKS.labels("given_up" if again_seconds is None else "failed").inc()
+        self._store.webhook_failed(job.id, why, again_seconds)
+        log.warning("webhook of job %s, try %d: %s", job.id, job.webhook_tries, why)
 
     def _send(self, job: Job) -> None:
         url = self._store.webhook(job)

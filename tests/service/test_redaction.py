@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from service.errors import BadParameter
-from service.redaction import hidden, is_hidden, scrub_logs, scrubbed
+from service.redaction import hidden, is_hidden, scrub_logs, scrubbed, without_credentials
 
 SECRET = "s3cr3t"  # noqa: S105
 
@@ -67,16 +67,46 @@ def test_what_was_redacted_is_known() -> None:
         ("allowed: s3://a/, https://h/ (x)", "allowed: s3://a/, https://h/ (x)"),
         ("two\nhttps://h/a?s3cr3t\nlines", "two\nhttps://h/a?redacted\nlines"),
         ("a" * 50 + "://h?s3cr3t", "a" * 50 + "://h?redacted"),
+        ("'https://h/f?a=b; name=c d&e=s3cr3t' or so", "'https://h/f?redacted' or so"),
+        ('["https://h/f?a=b \\" s3cr3t", 1]', '["https://h/f?redacted", 1]'),
+        ('{"uri": "https://h/f?a=b s3cr3t…', '{"uri": "https://h/f?redacted'),
+        ("'https://h/f' or 'https://h/g' it's?", "'https://h/f' or 'https://h/g' it's?"),
     ],
 )
 def test_in_a_text(text: str, said: str) -> None:
     assert scrubbed(text) == said
 
 
+@pytest.mark.parametrize(
+    ("text", "url", "said"),
+    [
+        ('Invalid bucket name "u:s3cr3t@bkt": x', "s3://u:s3cr3t@bkt/x", 'Invalid bucket name "redacted@bkt": x'),
+        ("no user s3cr3t", "s3://u:s3cr3t@bkt/x", "no user redacted"),
+        ("403 of /f?a=s3cr3t b", "https://h/f?a=s3cr3t b", "403 of /f?redacted"),
+        ("403 of /f%3Fa%3ds3cr3t%20b.", "https://h/f?a=s3cr3t b", "403 of /f%3Fredacted."),
+        ("403 of /f?a=s3cr3t%20b", "https://h/f?a=s3cr3t b", "403 of /f?redacted"),
+        ("at a=s3cr3t/b", "https://h/f?a=s3cr3t%2Fb", "at redacted"),
+        ("at s3cr3t", "https://h/f#s3cr3t", "at redacted"),
+        ("https://h/f?a b: 404", "https://h/f?a b", "https://h/f?redacted: 404"),
+        ("404: 4 is no file", "https://h/f?4", "404: redacted is no file"),
+        ("no what?.mp4", "s3://bucket/what?.mp4", "no what?.mp4"),
+        ("what was redacted", "https://h/f?redacted", "what was redacted"),
+        ("a path", "clips/a path", "a path"),
+    ],
+)
+def test_in_the_words_of_others(text: str, url: str, said: str) -> None:
+    assert without_credentials(text, url) == said
+
+
 def test_whoever_writes_an_error_needs_not_think_of_it() -> None:
     error = BadParameter("https://h/f?a=s3cr3t is too long", value={"uri": ["https://h/f?a=s3cr3t", 3]})
     assert SECRET not in str(error) + repr(error) + error.detail + repr(error.value)
     assert error.value == {"uri": ["https://h/f?redacted", 3]}
+    spaces = "https://h/f?a=b; name=c&d=s3cr3t"
+    assert BadParameter("", value=[spaces, {spaces: spaces}]).value == [
+        "https://h/f?redacted",
+        {"https://h/f?redacted": "https://h/f?redacted"},
+    ]
 
 
 @pytest.mark.parametrize("name", [None, "someone.else"])

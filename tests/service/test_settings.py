@@ -109,6 +109,8 @@ LONG = "k" * 32
         ({"secret_key": f"{LONG},short"}, ["5 characters"]),
         ({"jobs_url": "postgresql+psycopg://u:word@host/db"}, ["secret_key", "REELSERVE_SECRET_KEY", "openssl rand"]),
         ({"jobs_url": "postgresql+psycopg://u:word@host/db", "secret_key": " , "}, ["secret_key is not"]),
+        ({"job_webhook_prefixes": "https://h/"}, ["job_webhook_prefixes", "job_webhook_secret is not", "openssl rand"]),
+        ({"job_webhook_prefixes": "https://h/", "job_webhook_secret": ""}, ["REELSERVE_JOB_WEBHOOK_SECRET"]),
     ],
 )
 def test_a_key_is_long_and_there(

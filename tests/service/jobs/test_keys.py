@@ -40,10 +40,22 @@ def test_marks_tell_apart_what_looks_alike() -> None:
     said = [keys.redacted(f"https://host/f?{query}") for query in ("a=1", "a=2", "", "a=1")]
     assert said[0] == said[3] != said[1]
     assert said[2] == "https://host/f?"
-    assert said[0].startswith(f"https://host/f?redacted={keys.mark_prefix}")
+    assert said[0].startswith(f"https://host/f?redacted={keys.ids[0]}")
     assert keys.redacted(said[0]) == said[0]
     assert Keys([NEW, OLD]).redacted("https://host/f?a=1") not in said
     assert Keys([OLD, NEW]).redacted("https://host/f?a=1") == said[0]
+
+
+def test_a_key_is_told_by_its_id() -> None:
+    both, old = Keys([NEW, OLD]), Keys([OLD])
+    assert both.ids == (*Keys([NEW]).ids, *old.ids)
+    assert len(set(both.ids)) == 2
+    urls = ["https://host/f?a=1", "https://host/f"]
+    assert [both.redactions(url)[1] for url in urls if url != both.redacted(url)] == [old.redacted(urls[0])]
+    assert both.redactions(urls[1]) == [urls[1]]
+    led = both.led_by(old.ids[0])
+    assert led.ids == both.ids[::-1]
+    assert old.unseal(led.seal(URL)) == led.unseal(both.seal(URL)) == URL
 
 
 def test_an_item_is_named_and_keeps_its_source() -> None:

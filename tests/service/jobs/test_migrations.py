@@ -21,6 +21,7 @@ from tests.service.jobs.test_store import KEYS, SHA
 SECRET = "Signature=ab%2Bc%2Fd%3D"  # noqa: S105
 URL = "https://videos.example/{}.mp4?" + SECRET
 SAID = "https://videos.example/{}.mp4?redacted="
+NAME = f"{URL.format('name')}; b"
 STATES = ("queued", "running", "ok", "error")
 
 
@@ -31,7 +32,7 @@ def fill(engine: Engine) -> None:
         "webhook_tries": 0,
     }  # fmt: skip
     jobs: list[dict[str, Any]] = [
-        job | {"id": "open", "num_items": 5, "idempotency_key": "k", "request_sha256": "e" * 64, "finished": None,
+        job | {"id": "open", "num_items": 5, "idempotency_key": NAME, "request_sha256": "e" * 64, "finished": None,
                "webhook_url": URL.format("hook"), "webhook_error": None},
         job | {"id": "done", "num_items": 1, "idempotency_key": None, "request_sha256": "f" * 64, "finished": 1.0,
                "webhook_url": URL.format("told"), "webhook_error": f"503 of {URL.format('told')}"},
@@ -107,7 +108,7 @@ def test_what_was_in_clear_is_not_any_more(old: Engine, database_url: str) -> No
     assert done.webhook_source is None
     assert done.webhook_error == "503 of https://videos.example/told.mp4?redacted"
     # The same request with the same key is still the same job.
-    again = NewJob("tiny", SHA, Options(), "e" * 64, "k")
+    again = NewJob("tiny", SHA, Options(), "e" * 64, NAME)
     assert store.create("new", again, iter(())) == "open"
     engine.dispose()
     assert SECRET.encode() not in on_disk(database_url)
@@ -122,5 +123,8 @@ def test_an_old_database_and_another_key_later(old: Engine, database_url: str) -
     engine = open_database(database_url, rotated)
     store = JobStore(engine, keys=rotated, owner="one", place="here")
     assert [store.item(claim).location for claim in store.claim(1, [SHA])] == [URL.format(1)]
-    assert store.create("new", NewJob("tiny", SHA, Options(), "e" * 64, "k"), iter(())) == "open"
+    assert store.num_unreadable() == (0, 0)
+    stranger = JobStore(engine, keys=Keys(["the key of a stranger and long"]), owner="two", place="here")
+    assert [claim.item.uri for claim in stranger.claim(9, [SHA])] == ["s3://bucket/4.mp4"]
+    assert store.create("new", NewJob("tiny", SHA, Options(), "e" * 64, NAME), iter(())) == "open"
     engine.dispose()

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -107,7 +108,8 @@ def test_what_may_pass_is_tried_again(site: Scripted, remote: Remote, waits: Wai
 @pytest.mark.parametrize("status", [202, 204, 206, 400, 401, 402, 403, 404, 405, 406, 409, 410, 416, 418, 451])
 def test_what_can_t_pass_is_not(site: Scripted, remote: Remote, waits: Waits, status: int) -> None:
     site.script = [answer(status, retry_after=1)]
-    assert f"/clip.mp4?redacted can't be read: {status} Said" in said(remote, f"{site.url}/clip.mp4?sig={SECRET}")
+    phrase = httpx.codes.get_reason_phrase(status)
+    assert f"/clip.mp4?redacted can't be read: {status} {phrase}" in said(remote, f"{site.url}/clip.mp4?sig={SECRET}")
     assert len(site.asked) == 1
     assert waits == []
 
@@ -115,7 +117,7 @@ def test_what_can_t_pass_is_not(site: Scripted, remote: Remote, waits: Waits, st
 def test_who_fails_for_good_is_asked_four_times(site: Scripted, remote: Remote, waits: Waits) -> None:
     site.script = [answer(503)]
     text = said(remote, f"{site.url}/clip.mp4?sig={SECRET}")
-    assert text == f"{site.url}/clip.mp4?redacted can't be read: 503 Said (tried 4 times)"
+    assert text == f"{site.url}/clip.mp4?redacted can't be read: 503 Service Unavailable (tried 4 times)"
     assert len(site.asked) == 4
     for seconds, grown in zip(waits, (0.5, 1.0, 2.0), strict=True):
         assert grown <= seconds <= grown + 1.0  # jitter
@@ -180,12 +182,37 @@ def test_what_is_no_url(host: str, tmp_path: Path, waits: Waits) -> None:
     assert waits == []
 
 
-def test_a_redirect_is_said_without_its_query(site: Scripted, remote: Remote, waits: Waits) -> None:
-    site.script = [answer(307, location=f"https://elsewhere.example/f?sig={SECRET}")]
-    text = said(remote, f"{site.url}/clip.mp4")
-    assert "307 Said: it redirects to https://elsewhere.example/f?redacted, and redirects are not followed" in text
+@pytest.mark.parametrize(
+    ("location", "leads_to"),
+    [
+        (f"https://elsewhere.example/f?sig={SECRET}", " to https://elsewhere.example/f?redacted"),
+        (f"https://elsewhere.example/f?a=b c&sig={SECRET}", " to https://elsewhere.example/f?redacted"),
+        (f"https://u:{SECRET} x@elsewhere.example/f", " to https://elsewhere.example/f"),
+        (f"//elsewhere.example/f?sig={SECRET}", " to http://elsewhere.example/f?redacted"),
+        (f"/other.mp4?sig={SECRET}", " to HERE/other.mp4?redacted"),
+        (f"?sig={SECRET}", " to HERE/clip.mp4?redacted"),
+        (f"#{SECRET}", " to HERE/clip.mp4?redacted"),
+        ("/other.mp4", " to HERE/other.mp4"),
+        (f"https:f?sig={SECRET}", ""),
+        (f"ftp:f?sig={SECRET}", ""),
+        (f"http://[::1/f?sig={SECRET}", ""),
+    ],
+)
+def test_a_redirect_is_said_without_its_query(
+    site: Scripted, remote: Remote, waits: Waits, location: str, leads_to: str
+) -> None:
+    site.script = [answer(307, location=location)]
+    text = said(remote, f"{site.url}/clip.mp4?sig={SECRET}")
+    where = leads_to.replace("HERE", site.url)
+    assert text.endswith(f": 307 Temporary Redirect: it redirects{where}, and redirects are not followed")
     assert len(site.asked) == 1
     assert waits == []
+
+
+def test_a_server_s_own_words_are_not_repeated(site: Scripted, remote: Remote) -> None:
+    site.script = [answer(403).replace(b"Said", f"Denied for /clip.mp4?sig={SECRET}".encode())]
+    text = said(remote, f"{site.url}/clip.mp4?sig={SECRET}")
+    assert text == f"{site.url}/clip.mp4?redacted can't be read: 403 Forbidden"
 
 
 def test_a_server_that_packs_what_it_sends(site: Scripted, remote: Remote, waits: Waits) -> None:

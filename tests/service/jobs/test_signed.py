@@ -50,7 +50,10 @@ def test_rows_are_told_apart_and_found_again(tmp_path: Path, site: Scripted, suf
         keys.redacted(each): None for each in (urls[0], urls[1], url(site, "named?on=the-command-line"))
     }
     expected |= {"mine": None, f"{site.url}/plain.mp4": None}
-    expected |= {keys.redacted(urls[2]): "403 Said", keys.redacted(urls[3]): "503 Said (tried 4 times)"}
+    expected |= {
+        keys.redacted(urls[2]): "403 Forbidden",
+        keys.redacted(urls[3]): "503 Service Unavailable (tried 4 times)",
+    }
     assert sorted(row.id_text for row in found) == sorted(expected)
     assert {row.uri for row in found} == {id_ for id_ in expected if id_ != "mine"}
     for row in found:
@@ -69,6 +72,7 @@ def test_ids_decide_what_is_done(tmp_path: Path, site: Scripted) -> None:
     for name, signature in (("manifest-1.csv", f"{SECRET}1"), ("manifest-2.csv", f"{SECRET}2")):
         lines = ["id,uri", f"mine,{url(site, 'a?id=1', signature)}", f",{url(site, 'b?id=2', signature)}"]
         (tmp_path / name).write_text("\n".join(lines) + "\n")
+    (tmp_path / "manifest-3.csv").write_text(f"uri\n{url(site, 'c?id=3')}\n")
     settings: dict[str, Any] = {"jobs_dir": tmp_path / "jobs"}
     words = ["--allow", f"{site.url}/", "--out", "out.jsonl"]
     batch(tmp_path, "manifest-1.csv", *words, **settings)
@@ -80,13 +84,20 @@ def test_ids_decide_what_is_done(tmp_path: Path, site: Scripted) -> None:
     said = batch(tmp_path, "manifest-2.csv", *words, "--resume", status=2, secret_key=other, **settings)
     assert "bad_input" in said
     assert "REELSERVE_SECRET_KEY" in said
-    assert len(rows(tmp_path / "out.jsonl")) == 3
+    # Not where the key that it was begun with has become a former one: that one goes on.
+    began = (tmp_path / "jobs" / "secret_key").read_text()
+    rotated = {**settings, "secret_key": f"{other},{began}"}
+    said = batch(tmp_path, "manifest-2.csv", "manifest-3.csv", *words, "--resume", **rotated)
+    assert "2 of 3 are recorded already" in said
+    found = rows(tmp_path / "out.jsonl")
+    assert len({row.id for row in found}) == len(found) == 4
+    assert found[-1].id == Keys([began]).redacted(url(site, "c?id=3"))
     assert written(tmp_path) == []
 
 
 def test_what_is_wrong_is_said_without_queries(tmp_path: Path, site: Scripted) -> None:
     settings: dict[str, Any] = {"jobs_dir": tmp_path / "jobs"}
-    twice = [url(site, "a?id=1")] * 2
+    twice = [url(site, "a?id=1; x=y")] * 2
     said = batch(tmp_path, *twice, "--allow", f"{site.url}/", "--out", "out.jsonl", status=2, **settings)
     assert f"{site.url}/a?redacted stands" not in said
     assert f"id {site.url}/a?redacted=" in said

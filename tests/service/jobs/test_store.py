@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 
 from service.answers import AnswerOptions
 from service.jobs.database import migrate, open_database
@@ -21,11 +21,13 @@ from service.jobs.items import Item, Row
 from service.jobs.job import Claim, NewJob, Options, new_id
 from service.jobs.keys import Keys
 from service.jobs.store import JobStore
-from service.jobs.tables import metadata
+from service.jobs.tables import ITEMS, JOBS, metadata
 
 SHA = "a" * 64
 OPTIONS = Options(AnswerOptions(top_k=3, window_frames=8), strict=True, stream=1)
 KEYS = Keys(["a key of the tests and a long one"])
+STRANGER = Keys(["the key of a stranger and long"])
+ROTATED = Keys(["the key of a stranger and long", "a key of the tests and a long one"])
 
 
 @pytest.fixture
@@ -35,8 +37,10 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def store_of(engine: Engine, owner: str = "one", lease_seconds: float = 60.0, place: str = "here") -> JobStore:
-    return JobStore(engine, keys=KEYS, owner=owner, place=place, lease_seconds=lease_seconds)
+def store_of(
+    engine: Engine, owner: str = "one", lease_seconds: float = 60.0, place: str = "here", keys: Keys = KEYS
+) -> JobStore:
+    return JobStore(engine, keys=keys, owner=owner, place=place, lease_seconds=lease_seconds)
 
 
 def items(count: int) -> Iterator[Item]:
@@ -298,17 +302,67 @@ def test_a_webhook_that_is_given_up_keeps_no_credentials(engine: Engine) -> None
     assert store.get(job_id).webhook_source is None
 
 
-def test_another_key_opens_nothing_and_breaks_nothing(engine: Engine) -> None:
+def test_what_another_key_has_encrypted_waits_for_who_has_it(engine: Engine) -> None:
+    """While keys are rotated: some replicas have the new one, and some only the old one."""
+    rotated, old = store_of(engine, keys=ROTATED, lease_seconds=0.1), store_of(engine)
+    job_id = rotated.create(new_id(), new(webhook_url=SIGNED), [Item("a", SIGNED), Item("b", "s3://bucket/b.mp4")])
+    [plain] = old.claim(2, [SHA])
+    assert old.item(plain).location == "s3://bucket/b.mp4"
+    assert old.record(plain, row(plain))
+    assert (old.num_unreadable(), rotated.num_unreadable()) == ((1, 0), (0, 0))
+    [signed] = rotated.claim(2, [SHA])
+    assert old.num_unreadable() == (0, 0)
+    time.sleep(0.15)  # whoever took it has died
+    assert old.claim(2, [SHA]) == []
+    assert old.num_unreadable() == (1, 0)
+    [signed] = rotated.claim(2, [SHA])
+    assert rotated.item(signed).location == SIGNED
+    assert rotated.record(signed, row(signed))
+    assert old.finish() == [job_id]
+    assert old.due_webhook() is None
+    assert old.num_unreadable() == (0, 1)
+    job = rotated.due_webhook()
+    assert job is not None and rotated.webhook(job) == SIGNED  # noqa: PT018
+    rotated.webhook_delivered(job_id)
+    assert STRANGER.ids[0] not in everything(engine).replace(STRANGER.redacted(SIGNED), "")
+
+
+def test_what_an_old_key_has_encrypted_is_done_under_both(engine: Engine) -> None:
+    old, rotated = store_of(engine), store_of(engine, keys=ROTATED)
+    job_id = old.create(new_id(), new(webhook_url=SIGNED), [Item("a", SIGNED)])
+    [claim] = rotated.claim(1, [SHA])
+    assert rotated.item(claim).location == SIGNED
+    assert rotated.record(claim, row(claim))
+    assert rotated.finish() == [job_id]
+    job = rotated.due_webhook()
+    assert job is not None and rotated.webhook(job) == SIGNED  # noqa: PT018
+
+
+def test_what_was_changed_by_hand_is_told(engine: Engine) -> None:
     store = store_of(engine)
-    stranger = JobStore(engine, keys=Keys(["the key of a stranger and long"]), owner="two", place="here")
-    job_id = store.create(new_id(), new(webhook_url=SIGNED), [Item("a", SIGNED), Item("b", "s3://bucket/b.mp4")])
-    signed, plain = stranger.claim(2, [SHA])
-    assert stranger.item(plain).location == "s3://bucket/b.mp4"
+    job_id = store.create(new_id(), new(webhook_url=SIGNED), [Item("a", SIGNED)])
+    with engine.begin() as connection:
+        connection.execute(update(ITEMS).values(source=STRANGER.seal(SIGNED)))
+        connection.execute(update(JOBS).values(webhook_source="gAAAA"))
+    [claim] = store.claim(1, [SHA])
     with pytest.raises(WrongKey, match="secret_key"):
-        stranger.item(signed)
+        store.item(claim)
     with pytest.raises(WrongKey, match="secret_key"):
-        stranger.webhook(stranger.get(job_id))
-    assert stranger.record(signed, row(signed, "error"))
+        store.webhook(store.get(job_id))
+
+
+@pytest.mark.parametrize("key", [SIGNED, f"of {SIGNED} b; c={SECRET}", f"https://host/{'f' * 200}?Signature={SECRET}"])
+def test_an_idempotency_key_that_is_a_url(engine: Engine, key: str) -> None:
+    """As a URL of rows; found again under a former key, too."""
+    old, rotated = store_of(engine), store_of(engine, keys=ROTATED)
+    first = made(old, idempotency_key=key)
+    assert SECRET not in everything(engine) + repr(new(idempotency_key=key))
+    assert made(old, idempotency_key=key) == made(rotated, idempotency_key=key) == first
+    assert made(old, idempotency_key=f"{key}2") != first
+    with pytest.raises(IdempotencyMismatch) as caught:
+        made(rotated, idempotency_key=key, request_sha256="another")
+    assert SECRET not in str(caught.value) + str(caught.value.value)
+    assert "host" in str(caught.value)
 
 
 def test_a_webhook_is_due_until_it_was_heard(engine: Engine) -> None:
