@@ -212,11 +212,12 @@ def test_hdr(tmp_path: Path, suffix: str, transfer: str, name: str) -> None:
     """Mapped into the gamut and transfer function of BT.709, as libswscale does, and said to be."""
     params = f"log-level=none:pools=none:frame-threads=1:colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc"
     how: dict[str, Any] = {"encoder": "libx265", "pixel_format": "yuv420p10le", "options": {"x265-params": params}}
-    drawn = draw(tmp_path / f"clip.{suffix}", 2, width=160, height=120, picture=flat, b_frames=1, **how)
+    # Of two frames with a B-frame x265 writes one time in twenty-five a stream that FFmpeg's MP4 muxer does not take.
+    drawn = draw(tmp_path / f"clip.{suffix}", 4, width=160, height=120, picture=flat, b_frames=1, **how)
     said = identify(drawn.path)
     assert (said.hdr, said.interlaced, said.pixel_format, said.bit_depth) == (name, False, "YUV 4:2:0", 10)
     assert f"the video is HDR ({name}); its colours were mapped to standard range" in said.warnings()
     ours = list(compared(drawn.path))
     coded = flat(0, 160, 120).astype(int)
-    assert len(ours) == 2
+    assert len(ours) == 4
     assert all(abs(our.picture.astype(int) - coded).mean() > 10 for our in ours), "not mapped at all"
