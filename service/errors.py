@@ -45,7 +45,7 @@ ReelserveError 500 internal
 ├── EngineFailed            500 engine_failed
 ├── NotReady                503 not_ready
 ├── Overloaded              503 overloaded
-├── DecoderLost             503 decoder_lost
+├── DecoderLost             503 decoder_lost          (service/video/errors.py)
 ├── EngineLost              503 engine_lost
 ├── SpoolFull               503 spool_full
 ├── DeadlineExceeded        504 deadline_exceeded
@@ -247,16 +247,6 @@ class Overloaded(ReelserveError):
     title = "Overloaded"
     remedy = "again after `Retry-After`"
     retry_after_seconds = 2
-
-
-class DecoderLost(ReelserveError):
-    """The decoder was killed from outside (SIGKILL, out of memory), and so was the one that took its place."""
-
-    status = 503
-    code = "decoder_lost"
-    title = "Decoder lost"
-    remedy = "again after `Retry-After`; look for the kernel's out-of-memory killer"
-    retry_after_seconds = 5
 
 
 class EngineLost(ReelserveError):

@@ -22,7 +22,6 @@ from service.errors import (
     BadParameter,
     Busy,
     DeadlineExceeded,
-    DecoderLost,
     EngineFailed,
     EngineLost,
     ModelRefused,
@@ -36,7 +35,7 @@ from service.results import Prediction, Predictions, Timing
 from service.serving import Serving
 from service.settings import Settings
 from service.spool import Spool
-from service.video.errors import VideoError
+from service.video.errors import DecoderLost, VideoError
 from service.wording import UNIT
 
 router = Router(tags=["predict"])

@@ -14,12 +14,12 @@ from service.api.methods import Router
 from service.api.openapi import problems
 from service.api.problems import request_id_of
 from service.api.upload import UPLOAD_ERRORS, ClipForm, received, request_body
-from service.errors import DecoderLost, ModelRefused, NotReady, UnknownModel
+from service.errors import ModelRefused, NotReady, UnknownModel
 from service.parameters import ProbeParameters
 from service.probing import Probe
 from service.serving import Serving
 from service.spool import Spool
-from service.video.errors import DecodeMemory, DecoderCrashed, DecodeTimeout, NotAVideo
+from service.video.errors import DecodeMemory, DecoderCrashed, DecoderLost, DecodeTimeout, NotAVideo
 
 router = Router(tags=["probe"])
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, select
 
+from service.jobs.errors import IdempotencyMismatch
 from service.jobs.items import Item
-from service.jobs.job import Claim, Job, Options
+from service.jobs.job import Claim, Job, NewJob, Options
 from service.jobs.keys import Keys
-from service.jobs.tables import ITEMS
+from service.jobs.tables import ITEMS, JOBS
+from service.redaction import hidden
 
 _KEY_LETTERS = 255  # as the column is
 
@@ -52,3 +54,20 @@ def job_of(connection: Connection, row: RowMapping) -> Job:
     states = select(ITEMS.c.state, func.count()).where(ITEMS.c.job_id == row["id"]).group_by(ITEMS.c.state)
     counts = {state[0]: state[1] for state in connection.execute(states)}
     return Job(counts=counts, **{name: row[name] for name in Job.__dataclass_fields__ if name != "counts"})
+
+
+def known_by_key(connection: Connection, keys: Keys, new: NewJob) -> str | None:
+    """The id of the job that came with the same idempotency key before. Raises IdempotencyMismatch for another one."""
+    if new.idempotency_key is None:
+        return None
+    names, said = idempotency_keys(keys, new.idempotency_key), hidden(new.idempotency_key)
+    known = connection.execute(
+        select(JOBS.c.id, JOBS.c.request_sha256).where(JOBS.c.idempotency_key.in_(names))
+    ).first()
+    if known is None:
+        return None
+    if known.request_sha256 not in keys.fingerprints(new.request_sha256):
+        raise IdempotencyMismatch(
+            f"Idempotency-Key {said} was used for another request (job {known.id}); take a new one", value=said
+        )
+    return str(known.id)

@@ -33,13 +33,13 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from service.jobs.database import READS_ONLY, transaction
-from service.jobs.errors import BadInput, IdempotencyMismatch, UnknownJob
+from service.jobs.errors import BadInput, UnknownJob
 from service.jobs.items import Item, Row
 from service.jobs.job import Claim, Job, NewJob
 from service.jobs.keys import Keys
-from service.jobs.records import claim_of, idempotency_keys, item_row, job_of
+from service.jobs.records import claim_of, idempotency_keys, item_row, job_of, known_by_key
 from service.jobs.tables import ITEMS, JOBS, RESULTS, now
-from service.redaction import hidden, scrubbed
+from service.redaction import scrubbed
 
 _INSERT_ROWS = 1000
 
@@ -67,12 +67,12 @@ class JobStore:
         """
         try:
             with transaction(self._engine) as connection:
-                if known := self._by_key(connection, new):
+                if known := known_by_key(connection, self._keys, new):
                     return known
                 self._insert(connection, job_id, new, items, self._place if uploads else None)
         except IntegrityError:  # the same key, at the same moment
             with transaction(self._engine) as connection:
-                if known := self._by_key(connection, new):
+                if known := known_by_key(connection, self._keys, new):
                     return known
             raise
         return job_id
@@ -279,21 +279,6 @@ class JobStore:
     def _readable(self, key_id: Column[Any]) -> ColumnElement[bool]:
         """What is not encrypted at all, too."""
         return or_(key_id.is_(None), key_id.in_(self._keys.ids))
-
-    def _by_key(self, connection: Connection, new: NewJob) -> str | None:
-        if new.idempotency_key is None:
-            return None
-        names, said = idempotency_keys(self._keys, new.idempotency_key), hidden(new.idempotency_key)
-        known = connection.execute(
-            select(JOBS.c.id, JOBS.c.request_sha256).where(JOBS.c.idempotency_key.in_(names))
-        ).first()
-        if known is None:
-            return None
-        if known.request_sha256 not in self._keys.fingerprints(new.request_sha256):
-            raise IdempotencyMismatch(
-                f"Idempotency-Key {said} was used for another request (job {known.id}); take a new one", value=said
-            )
-        return str(known.id)
 
 
 _QUEUED = ITEMS.c.state == "queued"

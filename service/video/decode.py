@@ -150,8 +150,7 @@ class ClipReader:
 
     def report(self) -> DecodeReport:
         """What the pass met; meaningful once the video has ended."""
-        header = self.header
-        width, height = header.upright_size
+        header, (width, height) = self.header, self.header.upright_size
         return DecodeReport(
             duration_seconds=round(self._end_seconds(), 6),
             stream_start_seconds=self.container.start_seconds,

@@ -144,3 +144,13 @@ class DecoderCrashed(VideoError):
     code = "decoder_crashed"
     title = "Decoder crashed"
     remedy = "re-encode it"
+
+
+class DecoderLost(ReelserveError):
+    """The decoder was killed from outside (SIGKILL, out of memory), and so was the one that took its place."""
+
+    status = 503
+    code = "decoder_lost"
+    title = "Decoder lost"
+    remedy = "again after `Retry-After`; look for the kernel's out-of-memory killer"
+    retry_after_seconds = 5

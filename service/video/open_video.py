@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import DecoderLost, ReelserveError
+from service.errors import ReelserveError
 from service.fairness import Priority
 from service.metrics import DECODERS_ENDED, VIDEOS_OPEN
 from service.video.container import Container
 from service.video.decode import FrameChunk
-from service.video.errors import DecoderCrashed, DecodeTimeout
+from service.video.errors import DecoderCrashed, DecoderLost, DecodeTimeout
 from service.video.facts import ProbeFacts
 from service.video.report import DecodeReport
 from service.video.segments import Segments

@@ -285,7 +285,8 @@ def test_whether_it_is_there_of_gs(site: Scripted, remote: Remote, waits: list[f
     site.of = {b"&prefix=": said(), b"alt=media": GET}
     site.script = [*[answer(503, retry_after=7)] * (TRIES - 1), GS_FACTS[b"/o/1.mp4 "]]
     assert fetched(remote, "gs://clips/1.mp4") == BODY
-    assert [7.0 <= seconds <= 7.5 for seconds in waits] == [True] * (TRIES - 1)
+    assert 1 <= len(waits) <= TRIES - 1  # gcsfs may ask twice at once, and both are told to wait
+    assert all(7.0 <= seconds <= 7.5 for seconds in waits)
 
 
 @pytest.mark.parametrize("url", ["gs://clips/a/", "gs://clips/a/*.mp4"])

@@ -15,8 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from service.errors import DecoderLost
-from service.video.errors import DecodeMemory, DecoderCrashed, DecodeTimeout
+from service.video.errors import DecodeMemory, DecoderCrashed, DecoderLost, DecodeTimeout
 from service.video.limits import DecodeLimits
 from service.video.open_video import OpenVideo
 from service.video.pool import DecodePool

@@ -5,7 +5,8 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from service.errors import DecoderLost, NotReady
+from service.errors import NotReady
+from service.video.errors import DecoderLost
 from service.video.pool import DecodePool
 from service.video.spec import ClipSpec
 from service.video.zygote_client import ZygoteClient
