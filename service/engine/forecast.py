@@ -23,6 +23,8 @@ _LEAST_FRAME_BYTES = 8
 # Of clips that don't tell their length: as real ones of 240p to 720p have it.
 _FRAME_BYTES, _BYTES_WEIGHT = 2000.0, 0.05
 _USUAL_FPS = 30.0
+# Their length is the difference of their clock between end and start: where that jumps it is any.
+_BY_CLOCK = ("MPEG-TS", "BDAV", "MPEG-PS")
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,10 @@ class Forecast:
         for, seconds.
         """
         duration, frames = container.duration_seconds, container.num_frames
-        is_guess = not duration or not 0 < duration < math.inf
         most = max(1, num_bytes // _LEAST_FRAME_BYTES)
+        is_guess = not duration or not 0 < duration < math.inf
+        if duration and container.format in _BY_CLOCK:
+            is_guess = is_guess or duration * _USUAL_FPS > most
         if not duration or is_guess:
             frames = max(1, round(num_bytes / self._frame_bytes))
             duration = frames / _USUAL_FPS

@@ -13,12 +13,12 @@ from pymediainfo import MediaInfo
 
 from service.video.animation import last_delay_seconds
 from service.video.errors import NoSuchStream
+from service.video.hdr import MAPPED, became_of
 from service.video.joined import second_file
-from service.video.matroska import orientations
+from service.video.matroska import is_live, orientations
 from service.video.mp4 import video_tracks
 from service.video.orientation import Orientation
 
-_HDR_TRANSFERS = ("PQ", "HLG")
 # Of a file that fits into one piece it would not go back to the frames, which tell the scan.
 _PIECE_BYTES = 4096
 # MediaInfo's own speed, which reads some frames more.
@@ -187,11 +187,6 @@ def identify_soon(file: BinaryIO, stream: int | None = None) -> Container:
     return found[0]
 
 
-def became_of(hdr: str) -> str:
-    """What decoding makes of the colours of this transfer function, or HDR format without one that FFmpeg knows."""
-    return "were mapped to standard range" if hdr in _HDR_TRANSFERS else "were taken as stored, and may be wrong"
-
-
 def is_of_pictures(codec: str | None) -> bool:
     """Whether MediaInfo's name (`JPEG`, `V_MJPEG`, `M-GIF`) is of a codec that cover art and thumbnails have."""
     return any(name in (codec or "").upper() for name in _OF_PICTURES)
@@ -233,7 +228,11 @@ def _with_details(container: Container, file: BinaryIO) -> Container:
     if container.format in ("GIF", "PNG"):
         return replace(container, last_frame_seconds=last_delay_seconds(file))
     if container.format in ("Matroska", "WebM"):
-        return replace(container, orientation=next(islice(orientations(file), container.stream, None), None))
+        return replace(
+            container,
+            orientation=next(islice(orientations(file), container.stream, None), None),
+            truncated=container.truncated and not is_live(file),
+        )
     if container.format not in ("MPEG-4", "QuickTime"):
         return container
     tracks = video_tracks(file)
@@ -282,7 +281,7 @@ def _start(chosen: Any, tracks: list[Any]) -> float:
 
 
 def _hdr(track: Any) -> str | None:
-    if track.transfer_characteristics in _HDR_TRANSFERS:
+    if track.transfer_characteristics in MAPPED:
         return str(track.transfer_characteristics)
     return str(track.hdr_format) if track.hdr_format else None
 

@@ -88,7 +88,7 @@ def _without_video(error: VideoError, container: Container) -> VideoError:
     if "Image" in container.kinds:
         if container.format == "WebP":
             return CodecNotSupported(
-                "the file is WebP, of which no decoder here reads the animated kind; make a GIF or an MP4 of it",
+                "the file is WebP: a picture, or an animation that no decoder here reads; make a GIF or an MP4 of one",
                 value="WebP",
             )
         if isinstance(error, NotAVideo):

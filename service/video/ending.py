@@ -55,7 +55,8 @@ class Ending:
             return clock.end_seconds()
         longest = container.last_frame_seconds
         if longest is None:
-            return clock.end_seconds(self.stream_seconds)
+            # Of recordings that were joined the length is none's, or that of the longest.
+            return clock.end_seconds(None if clock.num_jumps else self.stream_seconds)
         if longest and self._all_came(clock):
             return clock.end_seconds_held(longest)
         hold = clock.hold_seconds(container.duration_seconds or 0.0)

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.video.container import became_of
 from service.video.cost import num_ticks
 from service.video.facts import ProbeFacts, Walk
+from service.video.hdr import became_of
 from service.video.limits import DecodeLimits
 from service.video.spec import ClipSpec
 
@@ -186,7 +186,7 @@ def _header(facts: ProbeFacts) -> Iterator[Finding]:
             "upload that is cut off is lost entirely; predictions don't mind",
         )
     walk, promised = facts.walk, facts.header
-    if not walk or not walk.complete or _cut_short(facts):
+    if not walk or not walk.complete or walk.jumps or _cut_short(facts):
         return
     wrong = []
     # Of a variable rate it is duration times nominal rate in most containers: no promise.
@@ -243,7 +243,7 @@ def _cut_short(facts: ProbeFacts) -> bool:
     walk, promised = facts.walk, facts.header.duration_seconds
     if not facts.decodable or facts.truncated:
         return facts.decodable
-    return bool(walk and walk.complete and promised and _short(walk.duration_seconds, promised))
+    return bool(walk and walk.complete and promised and not walk.jumps and _short(walk.duration_seconds, promised))
 
 
 def _short(seconds: float, promised: float) -> bool:

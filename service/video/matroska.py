@@ -33,6 +33,16 @@ def orientations(file: BinaryIO) -> list[Orientation]:
     ]
 
 
+def is_live(file: BinaryIO) -> bool:
+    """Whether it was written without knowing its length: it promises none."""
+    header = next(_elements(file, 0, file.seek(0, 2)), None)
+    if header is None:
+        return False
+    file.seek(header[2])
+    head = file.read(12)
+    return head[:4] == _SEGMENT.to_bytes(4, "big") and len(head) == 12 and _sized(head[4:])[0] is None
+
+
 def packet_seconds(file: BinaryIO) -> list[float]:
     """Timestamps of the first video track's packets, sorted; seconds by the file's own clock. Reads all of the file's
     heads of blocks, some microseconds each; none where the file is no Matroska, or broken."""

@@ -28,6 +28,8 @@ NOT_ACCEPTED = "Format not on whitelist"
 _NO_TIMESTAMP_SECONDS = 1e10
 # `grab` fails on one undecodable packet as it does at the end; at the end a further try costs microseconds.
 _TRIES_PAST_BAD_PACKETS = 256
+# Codecs in which an empty packet holds the picture before (Theora I, 7.11).
+_HOLD_BY_NOTHING = ("theora",)
 
 
 class OpenCvSource(Damages):
@@ -78,7 +80,8 @@ class OpenCvSource(Damages):
                 return False
         self._num_frames += 1
         if self._log or tries:
-            self.note(self._last_pts, frame=True, gap=tries > 0)
+            gap = tries > 0 and self.header.codec not in _HOLD_BY_NOTHING
+            self.note(self._last_pts, frame=True, gap=gap)
         self._pts = self._seconds()
         if self._pts == self._pts:
             self._last_pts = self._pts
@@ -174,5 +177,5 @@ def _codec(fourcc: int) -> str:
 _CODEC_NAMES = {
     "avc1": "h264", "hev1": "hevc", "hvc1": "hevc", "av01": "av1", "vp08": "vp8", "vp80": "vp8", "vp09": "vp9",
     "vp90": "vp9", "mp4v": "mpeg4", "fmp4": "mpeg4", "xvid": "mpeg4", "divx": "mpeg4", "mjpg": "mjpeg",
-    "mpg1": "mpeg1video", "mpg2": "mpeg2video",
+    "mpg1": "mpeg1video", "mpg2": "mpeg2video", "theo": "theora",
 }  # fmt: skip

@@ -55,6 +55,17 @@ def test_without_a_length_its_bytes_make_a_guess(duration: float | None) -> None
     assert guess.machine_seconds == pytest.approx((0.015 + frames * 320 * 240 * 3.2e-9 + 34 * FRAME_SECONDS) / 2)
 
 
+@pytest.mark.parametrize("format_", ["MPEG-TS", "MPEG-PS"])
+def test_a_clock_that_jumps_makes_no_length(format_: str) -> None:
+    """Two recordings of seconds, half an hour apart by their clocks: the bytes can't be of all that time."""
+    stream = replace(CLIP, format=format_, num_frames=None)
+    forecast = Forecast(CPU)
+    assert not forecast.cost(stream, BYTES, SPEC, FRAME_SECONDS).is_guess
+    assert forecast.cost(replace(stream, duration_seconds=1804.0), 70_000, SPEC, FRAME_SECONDS).is_guess
+    slides = replace(CLIP, format="MPEG-4", num_frames=12, duration_seconds=1804.0)
+    assert not forecast.cost(slides, 70_000, SPEC, FRAME_SECONDS).is_guess
+
+
 def test_the_bytes_of_a_frame_are_learnt(walked: DecodeReport) -> None:
     forecast = Forecast(CPU)
     piped = replace(CLIP, duration_seconds=None)

@@ -122,6 +122,13 @@ def test_cover_art_is_no_video(name: str) -> None:
     assert "is a picture" not in raised.value.detail
 
 
+def test_an_empty_packet_of_theora_is_no_damage() -> None:
+    """It holds the picture before: `ffmpeg -vsync cfr -c:v libtheora` of four pictures writes 36 of them."""
+    report = ticks("held.ogv").report
+    assert (report.codec, report.frames_damaged, report.warnings) == ("theora", 0, ())
+    assert report.duration_seconds == pytest.approx(1.6, abs=0.13)
+
+
 def test_a_mirrored_film_is_seen_as_players_show_it() -> None:
     """The other file holds the pictures as they are seen."""
     mirrored, seen = ticks("hf_horse.mp4"), ticks("hfb_horse.mp4")

@@ -100,6 +100,17 @@ def test_a_cut_or_damaged_file_ends_a_step_after_its_last_frame(container: Conta
     assert any("4.00 s of video, 2.00 s came" in each for each in warned(container, walked(50), is_damaged=True))
 
 
+def test_after_a_jump_the_headers_length_counts_no_more() -> None:
+    """Two recordings, the second one shorter: FFmpeg takes the length of the first."""
+    clock = Clock(0.04)
+    for pts in [*(index * 0.04 for index in range(250)), *(index * 0.04 for index in range(100))]:
+        clock.tick(pts)
+    assert clock.num_jumps == 1
+    for container in (STREAM, Container(format="Matroska", kinds=("Video",), duration_seconds=10.0)):
+        assert ended(container, clock, 250) == pytest.approx(14.0)
+        assert warned(container, clock, 250) == []
+
+
 def test_a_cut_file_that_does_not_say_how_long_its_video_is() -> None:
     live = Container(format="Matroska", kinds=("Video", "Audio"), truncated=True)
     assert warned(live, walked(50)) == [

@@ -98,6 +98,10 @@ CASES: dict[str, Case] = {
     "bad_timestamps": Case(walked(frames_without_time=15), "warning", ("15 of 100", "nominal")),
     "bad_timestamps of one": Case(walked(frames_without_time=1), "info", ("1 of 100",)),
     "clock_jumps": Case(walked(jumps=2), "warning", ("in 2 places", "recordings were joined", "bridge")),
+    "clock_jumps of a header that tells the clock's difference": Case(
+        facts(walk=WALK.model_copy(update={"jumps": 1}), header=Promise(duration_seconds=1804.0, fps=25.0)), "warning",
+        ("in 1 places",),
+    ),
     "variable_rate": Case(
         walked(rate="variable", longest_step_seconds=0.5), "info", ("40 to 500 ms", "mostly 40", "timestamps")
     ),

@@ -10,7 +10,7 @@ import av
 import pytest
 
 from service.video.container import identify
-from service.video.matroska import orientations
+from service.video.matroska import is_live, orientations
 from service.video.orientation import UPRIGHT, Orientation, of_matrix
 from service.video.sources import open_source
 from tests.drawn import draw, write_display_matrix
@@ -84,6 +84,23 @@ def test_what_leaves_the_plane_is_ignored_as_by_ffmpeg(
     assert read(data) == [Orientation(180, mirrored=True)]
     data = written(data, YAW, angle, degrees)
     assert read(written(data, ROLL, ROLL, roll)) == [expected]
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_live_recording_promises_no_length(tmp_path: Path, live: bool) -> None:
+    """As browsers write it: MediaInfo takes the segment of unknown length for one that is cut short."""
+    path = draw(tmp_path / "clip.webm", 26, encoder="libvpx", muxer_options={"live": str(int(live))}).path
+    with path.open("rb") as file:
+        assert is_live(file) is live
+    container = identify(path)
+    assert (container.truncated, container.warnings()) == (False, [])
+    path.write_bytes(path.read_bytes()[:-40])
+    assert identify(path).truncated is not live
+
+
+@pytest.mark.parametrize("data", [b"", b"RIFF", bytes.fromhex("1a45dfa3"), bytes.fromhex("1a45dfa380")])
+def test_what_is_no_matroska_is_not_live(data: bytes) -> None:
+    assert not is_live(io.BytesIO(data))
 
 
 def test_of_broken_files_there_are_none_or_some(tmp_path: Path) -> None:
