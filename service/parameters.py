@@ -94,7 +94,7 @@ class AnswerParameters(ClipParameters):
         default=None, json_schema_extra=_of("ticks"),
         description="From one window to the next, in ticks; without it the model's.",
     )  # fmt: skip
-    min_score: Annotated[float, Field(allow_inf_nan=False), NUMBER] | None = Field(
+    min_score: Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), NUMBER] | None = Field(
         default=None,
         description="Leave out segments with a lower score; scores are from 0 to 1, without a unit.",
     )  # fmt: skip

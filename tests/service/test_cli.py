@@ -223,7 +223,8 @@ def test_names_are_data(odd: Path, command: str) -> None:
         (["predict", "--smoothing", "2"], "smoothing is 2, and an even mean has no centre; give 3"),
         (["probe", "--model", ""], "--model is empty; give a line of text"),
         (["batch", "--out", "out.jsonl", "--top-k", "x"], "--top-k is 'x'; give a whole number of labels"),
-        (["batch", "--out", "out.jsonl", "--min-score", "high"], "--min-score is 'high'; give a number"),
+        (["batch", "--out", "out.jsonl", "--min-score", "high"], "--min-score is 'high'; give a number from 0 to 1"),
+        (["predict", "--min-score", "1.5"], "--min-score is '1.5'; give a number from 0 to 1"),
     ],
 )
 def test_flags_are_refused_in_the_words_of_the_api(clip: Drawn, arguments: list[str], words: str) -> None:

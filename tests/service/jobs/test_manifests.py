@@ -190,6 +190,7 @@ BAD = [
     ),
     ("m.csv", "uri,start_seconds\na.mp4,-1\n", ["line 2, column 2 (start_seconds)", "'-1'"]),
     ("m.csv", "uri,start_seconds\na.mp4,1_0\n", ["line 2, column 2 (start_seconds)", "'1_0'"]),
+    ("m.csv", "uri,end_seconds\na.mp4,2e9\n", ["'2e9' is no number of seconds from 0 to 1000000000"]),
     ("m.csv", "uri,end_seconds\na.mp4,inf\n", ["line 2, column 2 (end_seconds)", "'inf'"]),
     ("m.csv", "uri,start_seconds,end_seconds\na.mp4,5,5\n", ["line 2, column 3 (end_seconds)", "must be after", "5"]),
     ("m.csv", "uri,start_seconds\na.mp4\n", ["line 2, column 2: the first line names 2 columns, here are 1"]),
