@@ -77,6 +77,16 @@ def test_a_bad_file_in_the_table(clip: Drawn, broken: Path) -> None:
     assert "1 of 2 files failed" in result.stderr
 
 
+def test_warnings_stand_below_the_table(clip: Drawn, tmp_path: Path) -> None:
+    joined = tmp_path / "[red]two[bold]\x1b[31m.mp4"
+    joined.write_bytes(clip.path.read_bytes() * 2)
+    result = run("predict", joined, clip.path)
+    [warning] = json.loads(run("predict", joined, "--json").stdout)["warnings"]
+    assert "another file begins" in warning
+    assert result.stderr == f"warning: {tmp_path}/[red]two[bold]\\x1b[31m.mp4: {warning}\n"
+    assert run("predict", joined, "--json").stderr == ""
+
+
 def test_an_unknown_model(clip: Drawn) -> None:
     result = run("predict", clip.path, "--model", "no-such")
     assert result.exit_code == 2
