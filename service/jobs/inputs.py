@@ -6,7 +6,7 @@ import errno
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -133,7 +133,7 @@ class Inputs:
         return self._are_manifests[url]
 
 
-def read_manifest(name: str, path: Path, folder: Path | None = None) -> Iterator[Found]:
+def read_manifest(name: str, path: Path, folder: Path | None = None) -> Generator[Found]:
     """Items of a job's manifest, which messages call `name`, each id once.
 
     folder: relative paths count from there; None: all are URLs. Raises BadInput with the line.
@@ -141,8 +141,11 @@ def read_manifest(name: str, path: Path, folder: Path | None = None) -> Iterator
     return once(_manifest(name, path, folder, _IN_THE_QUERY))
 
 
-def once(all_found: Iterable[Found]) -> Iterator[Found]:
-    """The same, each id once. Raises BadInput as `add_once`."""
+def once(all_found: Iterable[Found]) -> Generator[Found]:
+    """The same, each id once; whoever may leave it before its end closes it, in the thread that iterates.
+
+    Raises BadInput as `add_once`.
+    """
     with Ids() as ids:
         for found in all_found:
             add_once(ids, found)
