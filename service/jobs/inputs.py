@@ -16,6 +16,7 @@ from service.jobs.errors import BadInput, FetchFailed
 from service.jobs.folders import VIDEO_SUFFIXES, PassedOver, is_named_video, is_video_file, suffix_of, videos_below
 from service.jobs.ids import Ids
 from service.jobs.items import Item
+from service.jobs.magic import is_text
 from service.jobs.manifest_items import id_place, item_of
 from service.jobs.manifests import HEAD_BYTES, is_manifest, is_named_manifest, rows_of
 from service.jobs.remote import Remote, is_url
@@ -81,13 +82,14 @@ class Inputs:
             for path in videos_below(Path(text), self.passed_over):
                 yield Found(Item(path, path), written(text))
         elif stat.S_ISREG(mode):
+            _check_text(text)
             yield from self._of_file(text)
         else:
             raise BadInput(f"{written(text)} is no regular file", value=written(text))
 
     def _of_file(self, text: str) -> Iterator[Found]:
         path, name = Path(text), written(text)
-        if is_named_manifest(text) or (suffix_of(text) not in VIDEO_SUFFIXES and is_manifest(_head(path))):
+        if _is_manifest(text):
             yield from _manifest(name, path, path.parent)
         else:
             yield Found(Item(name, name), name)
@@ -180,6 +182,20 @@ def _manifest(name: str, path: Path, folder: Path | None, of_all: Mapping[str, s
             yield from items_of(name, file, folder, of_all)
     except OSError as error:
         raise BadInput(f"{name} can't be read: {error.strerror or error}", value=name) from error
+
+
+def _is_manifest(file: str) -> bool:
+    return is_named_manifest(file) or (suffix_of(file) not in VIDEO_SUFFIXES and is_manifest(_head(Path(file))))
+
+
+def _check_text(file: str) -> None:
+    """Raises BadInput for a text that is no manifest, as a list of paths: no video is one."""
+    if suffix_of(file) not in VIDEO_SUFFIXES and not _is_manifest(file) and is_text(_head(Path(file))):
+        raise BadInput(
+            f"{written(file)} is a text, and no manifest by its content: CSV or TSV whose first line names a column "
+            'uri (or path), or JSON lines as {"uri": "clip.mp4"}; make it one, or leave it out',
+            value=written(file),
+        )
 
 
 def _names_suffix(pattern: str) -> bool:

@@ -234,6 +234,10 @@ def test_names_are_data(odd: Path, command: str) -> None:
         (["probe", "--model", ""], "--model is empty; give a line of text"),
         (["batch", "--out", "out.jsonl", "--top-k", "x"], "--top-k is 'x'; give a whole number of labels"),
         (["batch", "--out", "out.jsonl", "--min-score", "high"], "--min-score is 'high'; give a number from 0 to 1"),
+        (
+            ["batch", "--out", "a.jsonl", "--end-seconds", "3"],
+            "--end-seconds is no option; give end_seconds in the man",
+        ),
         (["predict", "--min-score", "1.5"], "--min-score is '1.5'; give a number from 0 to 1"),
     ],
 )
