@@ -23,7 +23,7 @@ from service.names import utf8_path, written
 from service.parameters import PredictParameters, ProbeParameters
 from service.results import Prediction
 from service.settings import Settings
-from service.terminal import complain, err, out, plain, read_settings, say
+from service.terminal import complain, err, out, plain, read_settings, say, warn
 from service.wording import as_flag
 
 app = typer.Typer(
@@ -89,6 +89,7 @@ def predict(
     file_column, words_column = Column("file", overflow="fold"), Column("segments", overflow="fold")
     title = f"{loaded.name.name} {loaded.name.version}"
     table = Table(file_column, "label", "score", "seconds", "frames", words_column, title=plain(title))
+    warnings: list[str] = []
     failed = 0
     for file in track(files, "predicting", console=err, transient=True, disable=as_json or not err.is_terminal):
         try:
@@ -110,8 +111,11 @@ def predict(
             print(json.dumps({"file": written(file), **answer.model_dump(mode="json")}))  # noqa: T201
         else:
             _add(table, file, answer)
+            warnings += [f"{file}: {each}" for each in answer.warnings]
     if not as_json:
         out.print(table)
+    for warning in warnings:  # below the table, whole
+        warn(warning)
     if failed:
         say(f"{failed} of {len(files)} files failed")
         raise typer.Exit(1)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand, TyperOption
 
 from service.errors import BadParameter
+from service.parameters import ClipParameters
 from service.terminal import complain
-from service.wording import as_flag, noun, parsed, repeated, unknown
+from service.wording import as_flag, in_the_manifest, noun, parsed, repeated, unknown
 
 _EXIT_USAGE = 2
 
@@ -33,18 +33,24 @@ class Once(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def flags_of(parameters: type[BaseModel], **defaults: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def flags_of(
+    parameters: type[ClipParameters], **defaults: object
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A flag for each of the parameters, after the command's own; the command gets all as its argument `asked`.
 
     defaults: where they are others than over HTTP. What is wrong with a flag is one line, and exit code 2.
     """
+    of_items = [name for name in parameters.of_items if name not in parameters.model_fields]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def run(**values: Any) -> None:
-            given = {name: values.pop(name) for name in parameters.model_fields}
+            given = {name: values.pop(name) for name in [*parameters.model_fields, *of_items]}
             given = {name: value for name, value in given.items() if value not in (None, False)}
             try:
+                for name in of_items:
+                    if name in given:
+                        raise BadParameter(f"{as_flag(name)} is no option; {in_the_manifest(name)}", value=given[name])
                 asked = parsed(parameters, {**defaults, **given}, as_flag)
             except BadParameter as error:
                 complain(error)
@@ -53,6 +59,7 @@ def flags_of(parameters: type[BaseModel], **defaults: object) -> Callable[[Calla
 
         own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "asked"]
         both = [*own, *(_flag(name, field, defaults.get(name)) for name, field in parameters.model_fields.items())]
+        both += map(_hidden_flag, of_items)
         vars(run)["__signature__"] = inspect.Signature(both)  # what typer reads
         run.__annotations__ = {each.name: each.annotation for each in both}
         return run
@@ -81,3 +88,9 @@ def _flag(name: str, field: FieldInfo, default: object) -> inspect.Parameter:
         show_default=str(default or field.default or "") or False,
     )  # fmt: skip
     return inspect.Parameter(name, keyword, default=None, annotation=Annotated[str | None, option])
+
+
+def _hidden_flag(name: str) -> inspect.Parameter:
+    """Of a name that is refused in words of ours: typer would guess another one."""
+    annotation = Annotated[str | None, typer.Option(as_flag(name), hidden=True)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

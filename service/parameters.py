@@ -6,7 +6,7 @@ The query, the fields of forms, JSON bodies, the flags of commands and /docs are
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -68,6 +68,7 @@ class ClipParameters(BaseModel):
     """Of every request about clips. An unknown name is refused, as it is a typing error more often than not."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    of_items: ClassVar[tuple[str, ...]] = ()  # names that would be another for each of several clips
 
     model: Line | None = Field(
         default=None, min_length=1, max_length=1000, description="Model name; without it the default one."
@@ -81,6 +82,7 @@ class ClipParameters(BaseModel):
 class AnswerParameters(ClipParameters):
     """What is wanted of answers."""
 
+    of_items = ("start_seconds", "end_seconds")
     top_k: Count = Field(
         default=5, ge=1, le=1000, json_schema_extra=_of("labels"),
         description="How many labels to return, the best first.",
@@ -94,7 +96,7 @@ class AnswerParameters(ClipParameters):
         default=None, json_schema_extra=_of("ticks"),
         description="From one window to the next, in ticks; without it the model's.",
     )  # fmt: skip
-    min_score: Annotated[float, Field(allow_inf_nan=False), NUMBER] | None = Field(
+    min_score: Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), NUMBER] | None = Field(
         default=None,
         description="Leave out segments with a lower score; scores are from 0 to 1, without a unit.",
     )  # fmt: skip

@@ -40,6 +40,11 @@ def complain(error: ReelserveError) -> None:
     _wrong(error.code, error.detail)
 
 
+def warn(text: str) -> None:
+    """One line, of what was answered all the same."""
+    _wrong("warning", text, "yellow")
+
+
 def log_to_stderr() -> None:
     """Warnings and errors of all libraries; URLs in them have no query."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -66,8 +71,8 @@ def read_settings(cli_args: list[str] | None = None) -> Settings:
         raise typer.Exit(2) from error
 
 
-def _wrong(what: str, why: str) -> None:
-    err.print(Text.assemble(plain(what, "red"), ": ", plain(why)), soft_wrap=True)
+def _wrong(what: str, why: str, style: str = "red") -> None:
+    err.print(Text.assemble(plain(what, style), ": ", plain(why)), soft_wrap=True)
 
 
 def _wrong_setting(problem: ErrorDetails) -> Text:

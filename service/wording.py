@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -99,14 +99,24 @@ def unit_of(name: str, field: FieldInfo) -> str | None:
     return last if last in _UNITS else None
 
 
-def unknown(name: str, known: Iterable[str], place: str) -> str:
-    """A name that is none of those that there are; with those that look like it, and all."""
+def unknown(name: str, known: Iterable[str], place: str, of_items: Collection[str] = ()) -> str:
+    """A name that is none of those that there are; with those that look like it, and all, or with where it belongs.
+
+    of_items: names of what each item has for itself.
+    """
+    if name in of_items:
+        return f"{place} has no parameter {name} for all items; {in_the_manifest(name)}"
     names = list(known)
     close = difflib.get_close_matches(name, names, n=2, cutoff=_ALIKE)
     words = [f"did you mean {' or '.join(close)}?"] if close else []
     if not close or len(names) <= _MOST_NAMES:
         words.append(f"it takes {', '.join(names) or 'none'}" if not close else f"It takes {', '.join(names)}")
     return f"{place} has no parameter {cut(name)}; {' '.join(words)}"
+
+
+def in_the_manifest(name: str) -> str:
+    """Where it belongs that each item has for itself."""
+    return f"give {name} in the manifest, beside each item's uri"
 
 
 def as_flag(name: str) -> str:

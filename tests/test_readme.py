@@ -149,6 +149,13 @@ def is_ready(client: httpx.Client) -> bool:
         return False
 
 
+def test_the_answer_ends_with_its_video() -> None:
+    [answer] = blocks("json")
+    ends = re.search(r'"segments": \[.*"end_seconds": ([\d.]+)', answer)
+    duration = re.search(r'"duration_seconds": ([\d.]+)', answer)
+    assert ends and duration and ends[1] == duration[1]  # noqa: PT018
+
+
 def test_every_line_of_a_certificate_is_explained() -> None:
     assert [check for check in TOLERANCES if f"`{check}`" not in EXPORT] == []
 

@@ -94,7 +94,9 @@ class Asked(Generic[P]):
 
     def _name(self, name: str, place: str) -> None:
         if name not in self._kind.model_fields:
-            raise BadParameter(unknown(name, self._kind.model_fields, self._route), value=cut(name))
+            raise BadParameter(
+                unknown(name, self._kind.model_fields, self._route, self._kind.of_items), value=cut(name)
+            )
         self._once(name, place)
 
     def _once(self, name: str, place: str) -> None:

@@ -7,10 +7,10 @@ from collections import Counter
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from service.errors import BadParameter
+from service.parameters import ClipParameters
 from service.wording import cut, refusal, repeated, unknown
 
 # Ours, by their meaning: who sends one with work to do wants it to count.
@@ -26,7 +26,9 @@ async def check_names(request: Request) -> None:
     known, where = query_of(route), f"{request.method} {request.url.path}"
     for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in known:
-            raise BadParameter(unknown(name, known, where), value=cut(name))
+            models = filter(None, (_model(each.field_info) for each in route.dependant.query_params))
+            of_items = [each for model in models for each in model.of_items]
+            raise BadParameter(unknown(name, known, where, of_items), value=cut(name))
         if count > 1:
             raise BadParameter(repeated(name, count, "in the query"), value=name)
     taken = headers_of(route)
@@ -47,12 +49,14 @@ def query_of(route: APIRoute) -> dict[str, FieldInfo]:
     """Parameters of a route's query, by name."""
     fields: dict[str, FieldInfo] = {}
     for each in route.dependant.query_params:
-        model = each.field_info.annotation
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            fields |= model.model_fields
-        else:
-            fields[each.alias] = each.field_info
+        model = _model(each.field_info)
+        fields |= {each.alias: each.field_info} if model is None else model.model_fields
     return fields
+
+
+def _model(field: FieldInfo) -> type[ClipParameters] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, ClipParameters) else None
 
 
 def headers_of(route: APIRoute) -> dict[str, FieldInfo]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from fastapi import Depends, FastAPI
-from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
-from service.api import error_page, health, jobs, models, openapi, pages, predict, probe, problems
+from service.api import docs_page, error_page, health, jobs, models, openapi, pages, predict, probe, problems
 from service.api.context import RequestContext
 from service.api.cors import Cors
 from service.api.declared import check_names
@@ -30,16 +29,14 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Video understanding: clips in, labels with scores and times out.",
         description=f"Every error is a problem (RFC 9457); [all of them, with what to do]({error_page.PATH}).",
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        docs_url=None,  # ours is in `pages`
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,  # of the function: `predict`, `create_job`
-        static_url="/docs/assets",
+        static_url=docs_page.ASSETS_PATH,
     )
     app.state.serving = Serving(settings)
     app.state.spool = Spool(settings.spool_dir, settings.spool_quota_bytes, settings.max_upload_bytes)
     app.state.jobs = Jobs(settings, app.state.serving, app.state.spool, webhook_body)
-    for page in app.routes:
-        if isinstance(page, APIRoute) and page.methods:  # of FastAPIOffline, as `Router` does it for ours
-            page.methods.add("HEAD")
     app.add_middleware(RequestContext)
     if origins := settings.cors_allowed_origins():  # around all else: errors have its headers too
         app.add_middleware(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -176,10 +177,11 @@ def _store_manifest(new_job: _Request, content_type: bytes, path: Path, sha256: 
         if content_type == b"application/json"
         else read_manifest(_MANIFESTS[content_type], path)
     )
-    return new_job.store(_allowed(new_job.jobs, items), sha256)
+    with contextlib.closing(items):
+        return new_job.store(_allowed(new_job.jobs, items), sha256)
 
 
-def _items_of_json(new_job: _Request, path: Path) -> Iterator[Found]:
+def _items_of_json(new_job: _Request, path: Path) -> Generator[Found]:
     """Of the body's `items`; what stands beside them is asked for."""
     if (num_bytes := path.stat().st_size) > _MAX_JSON_BYTES:
         raise TooLarge(

@@ -6,7 +6,7 @@ import errno
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -16,6 +16,7 @@ from service.jobs.errors import BadInput, FetchFailed
 from service.jobs.folders import VIDEO_SUFFIXES, PassedOver, is_named_video, is_video_file, suffix_of, videos_below
 from service.jobs.ids import Ids
 from service.jobs.items import Item
+from service.jobs.magic import is_text
 from service.jobs.manifest_items import id_place, item_of
 from service.jobs.manifests import HEAD_BYTES, is_manifest, is_named_manifest, rows_of
 from service.jobs.remote import Remote, is_url
@@ -81,13 +82,14 @@ class Inputs:
             for path in videos_below(Path(text), self.passed_over):
                 yield Found(Item(path, path), written(text))
         elif stat.S_ISREG(mode):
+            _check_text(text)
             yield from self._of_file(text)
         else:
             raise BadInput(f"{written(text)} is no regular file", value=written(text))
 
     def _of_file(self, text: str) -> Iterator[Found]:
         path, name = Path(text), written(text)
-        if is_named_manifest(text) or (suffix_of(text) not in VIDEO_SUFFIXES and is_manifest(_head(path))):
+        if _is_manifest(text):
             yield from _manifest(name, path, path.parent)
         else:
             yield Found(Item(name, name), name)
@@ -133,7 +135,7 @@ class Inputs:
         return self._are_manifests[url]
 
 
-def read_manifest(name: str, path: Path, folder: Path | None = None) -> Iterator[Found]:
+def read_manifest(name: str, path: Path, folder: Path | None = None) -> Generator[Found]:
     """Items of a job's manifest, which messages call `name`, each id once.
 
     folder: relative paths count from there; None: all are URLs. Raises BadInput with the line.
@@ -141,8 +143,11 @@ def read_manifest(name: str, path: Path, folder: Path | None = None) -> Iterator
     return once(_manifest(name, path, folder, _IN_THE_QUERY))
 
 
-def once(all_found: Iterable[Found]) -> Iterator[Found]:
-    """The same, each id once. Raises BadInput as `add_once`."""
+def once(all_found: Iterable[Found]) -> Generator[Found]:
+    """The same, each id once; whoever may leave it before its end closes it, in the thread that iterates.
+
+    Raises BadInput as `add_once`.
+    """
     with Ids() as ids:
         for found in all_found:
             add_once(ids, found)
@@ -177,6 +182,20 @@ def _manifest(name: str, path: Path, folder: Path | None, of_all: Mapping[str, s
             yield from items_of(name, file, folder, of_all)
     except OSError as error:
         raise BadInput(f"{name} can't be read: {error.strerror or error}", value=name) from error
+
+
+def _is_manifest(file: str) -> bool:
+    return is_named_manifest(file) or (suffix_of(file) not in VIDEO_SUFFIXES and is_manifest(_head(Path(file))))
+
+
+def _check_text(file: str) -> None:
+    """Raises BadInput for a text that is no manifest, as a list of paths: no video is one."""
+    if suffix_of(file) not in VIDEO_SUFFIXES and not _is_manifest(file) and is_text(_head(Path(file))):
+        raise BadInput(
+            f"{written(file)} is a text, and no manifest by its content: CSV or TSV whose first line names a column "
+            'uri (or path), or JSON lines as {"uri": "clip.mp4"}; make it one, or leave it out',
+            value=written(file),
+        )
 
 
 def _names_suffix(pattern: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,6 +51,11 @@ class Item:
         return self.id if self.json_id is None else self.json_id
 
     @property
+    def finite_end(self) -> float | None:
+        """None: the end is the video's."""
+        return None if self.end_seconds == math.inf else self.end_seconds
+
+    @property
     def location(self) -> str:
         """Where its file is."""
         return self.source or self.uri
@@ -63,6 +68,8 @@ class Row(BaseModel):
 
     id: JsonId = Field(description="As the item's; without one its URI.")
     uri: str
+    start_seconds: float | None = Field(default=None, description="As the item's; without it from the start.")
+    end_seconds: float | None = Field(default=None, description="As the item's; without it to the end.")
     status: Literal["ok", "error"]
     code: str | None = Field(default=None, description="Stable; `not_a_video`, `fetch_failed`, …")
     message: str | None = None
@@ -86,10 +93,16 @@ class Row(BaseModel):
     def ok(cls, item: Item, prediction: Prediction) -> Row:
         """The answer for an item."""
         answer = {name: getattr(prediction, name) for name in cls.model_fields if name in Prediction.model_fields}
-        return cls(id=item.row_id, uri=item.uri, status="ok", **answer)
+        return cls(**_asked(item), status="ok", **answer)
 
     @classmethod
     def failed(cls, item: Item, error: ReelserveError) -> Row:
         """The error of an item; the batch goes on."""
         said = error.detail.encode("utf-8", "backslashreplace").decode()  # it may name a file that is no UTF-8
-        return cls(id=item.row_id, uri=item.uri, status="error", code=error.code, message=said)
+        return cls(**_asked(item), status="error", code=error.code, message=said)
+
+
+def _asked(item: Item) -> dict[str, Any]:
+    """What a row repeats of its item, so that it is a line of a manifest too."""
+    start = item.start_seconds or None
+    return {"id": item.row_id, "uri": item.uri, "start_seconds": start, "end_seconds": item.finite_end}

@@ -26,7 +26,9 @@ _SYNC_SECONDS = 1.0
 csv.field_size_limit(1 << 30)
 _JSON_COLUMNS = ("predictions", "segments", "model", "receipt", "timing_ms", "warnings")
 # label and score are the best prediction's, for whoever sorts and filters.
-COLUMNS = ("id", "uri", "status", "code", "message", "label", "score", *_JSON_COLUMNS)
+COLUMNS = (
+    "id", "uri", "start_seconds", "end_seconds", "status", "code", "message", "label", "score", *_JSON_COLUMNS
+)  # fmt: skip
 CSV_HEADER = (",".join(COLUMNS) + "\r\n").encode()
 
 
@@ -74,7 +76,12 @@ class _LineSink:
         """Every row, in order. Raises BadInput for a line that is none."""
         with self._path.open("rb") as lines:
             for number, line in self.records(lines):
-                if number == 1 and line == self.header:
+                if number == 1 and self.header:
+                    if line != self.header:
+                        raise BadInput(
+                            f"{written(self._path)} line 1 is no row of our columns: it is another version's, or "
+                            "somebody else's; name another output, or replace it by --overwrite"
+                        )
                     continue
                 try:
                     yield self.parsed(line)

@@ -14,6 +14,7 @@ from service.jobs.items import Item, JsonId
 from service.jobs.manifests import ManifestRow
 from service.jobs.remote import is_url
 from service.names import is_escaped, path_of, written
+from service.parameters import MOST_SECONDS
 from service.redaction import hidden, scrubbed_value
 
 
@@ -102,8 +103,9 @@ def _seconds(row: ManifestRow, name: str, default: float) -> float:
         seconds = math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
-    if not 0.0 <= seconds < math.inf:
+    if not 0.0 <= seconds <= MOST_SECONDS:
         raise BadInput(
-            f"{row.at(name)}: {name} {scrubbed_value(value)!r} is no number of seconds from 0 on", value=value
-        )
+            f"{row.at(name)}: {name} {scrubbed_value(value)!r} is no number of seconds from 0 to {MOST_SECONDS:.0f}",
+            value=value, limit=MOST_SECONDS,
+        )  # fmt: skip
     return seconds

@@ -42,6 +42,8 @@ SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("uri", pa.string(), nullable=False),
+        pa.field("start_seconds", pa.float64()),
+        pa.field("end_seconds", pa.float64()),
         pa.field("status", pa.string(), nullable=False),
         pa.field("code", pa.string()),
         pa.field("message", pa.string()),
@@ -86,6 +88,7 @@ class ParquetSink:
                 f"--out {path}: a batch of another number of shards was interrupted here ({left[0].name}); go on with "
                 "its --shard by --resume first, or replace it by --overwrite"
             )
+        _check_columns(each for each in path.glob("part-*.parquet") if not (overwrite and each in ours))
         journal = JsonlSink.opened(path / f".{name}.jsonl", resume=True, overwrite=overwrite, shard=shard)
         for each in ours:
             if each.name != f".{name}.jsonl" and (
@@ -164,6 +167,16 @@ def _table(rows: Iterable[Row]) -> pa.Table:
 def _rows(part: Path) -> Iterator[Row]:
     for batch in pq.ParquetFile(part).iter_batches():
         yield from map(Row.model_validate, batch.to_pylist())
+
+
+def _check_columns(parts: Iterable[Path]) -> None:
+    """Whoever reads a folder takes the columns of all its parts from one. Raises BadInput where they are not ours."""
+    for part in parts:
+        if not pq.read_schema(part).equals(SCHEMA):
+            raise BadInput(
+                f"--out {part.parent}: {part.name} has other columns, those of another version; go on with that one, "
+                "name another output, or replace it by --overwrite"
+            )
 
 
 def _sync(folder: Path) -> None:

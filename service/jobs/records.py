@@ -33,7 +33,7 @@ def item_row(keys: Keys, job_id: str, number: int, item: Item, place: str | None
         "json_id": None if item.json_id is None else json.dumps(item.json_id), "uri": item.uri,
         "source": keys.seal(item.source) if item.source else None,
         "source_key": keys.ids[0] if item.source else None, "start_seconds": item.start_seconds,
-        "end_seconds": None if item.end_seconds == math.inf else item.end_seconds, "place": place,
+        "end_seconds": item.finite_end, "place": place,
         "state": "queued", "fence": 0, "tries": 0,
     }  # fmt: skip
 

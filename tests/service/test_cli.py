@@ -77,6 +77,16 @@ def test_a_bad_file_in_the_table(clip: Drawn, broken: Path) -> None:
     assert "1 of 2 files failed" in result.stderr
 
 
+def test_warnings_stand_below_the_table(clip: Drawn, tmp_path: Path) -> None:
+    joined = tmp_path / "[red]two[bold]\x1b[31m.mp4"
+    joined.write_bytes(clip.path.read_bytes() * 2)
+    result = run("predict", joined, clip.path)
+    [warning] = json.loads(run("predict", joined, "--json").stdout)["warnings"]
+    assert "another file begins" in warning
+    assert result.stderr == f"warning: {tmp_path}/[red]two[bold]\\x1b[31m.mp4: {warning}\n"
+    assert run("predict", joined, "--json").stderr == ""
+
+
 def test_an_unknown_model(clip: Drawn) -> None:
     result = run("predict", clip.path, "--model", "no-such")
     assert result.exit_code == 2
@@ -223,7 +233,12 @@ def test_names_are_data(odd: Path, command: str) -> None:
         (["predict", "--smoothing", "2"], "smoothing is 2, and an even mean has no centre; give 3"),
         (["probe", "--model", ""], "--model is empty; give a line of text"),
         (["batch", "--out", "out.jsonl", "--top-k", "x"], "--top-k is 'x'; give a whole number of labels"),
-        (["batch", "--out", "out.jsonl", "--min-score", "high"], "--min-score is 'high'; give a number"),
+        (["batch", "--out", "out.jsonl", "--min-score", "high"], "--min-score is 'high'; give a number from 0 to 1"),
+        (
+            ["batch", "--out", "a.jsonl", "--end-seconds", "3"],
+            "--end-seconds is no option; give end_seconds in the man",
+        ),
+        (["predict", "--min-score", "1.5"], "--min-score is '1.5'; give a number from 0 to 1"),
     ],
 )
 def test_flags_are_refused_in_the_words_of_the_api(clip: Drawn, arguments: list[str], words: str) -> None:

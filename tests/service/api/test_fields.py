@@ -220,12 +220,30 @@ def test_a_wrong_field_before_the_file_is_refused_before_the_file_comes(
         assert connection.recv(65536).split(b" ")[1] in (b"404", b"400")
 
 
+@pytest.mark.parametrize("name", ["start_seconds", "end_seconds"])
+def test_what_each_item_has_for_itself_belongs_into_the_manifest(client: httpx.Client, blob: bytes, name: str) -> None:
+    body = f'{{"items": [{ITEM}], "{name}": 2}}'
+    for answer in (
+        client.post(JOBS, **form((name, "2"), CLIP, clip=blob)),
+        client.post(JOBS, params={name: 2}, **form(CLIP, clip=blob)),
+        client.post(JOBS, content=body, headers={"Content-Type": "application/json"}),
+    ):
+        detail = problem(answer, 400, "bad_parameter")["detail"]
+        assert detail.endswith(
+            f"has no parameter {name} for all items; give {name} in the manifest, beside each item's uri"
+        )
+    assert (
+        "no parameter start_seconds; "
+        in problem(client.post(PROBE, params={"start_seconds": 2}), 400, "bad_parameter")["detail"]
+    )
+
+
 def test_no_value_is_refused_in_the_words_of_a_validator(client: httpx.Client, blob: bytes) -> None:
     """Every number and switch, every wrong value, in the query, before the file, after it, and in JSON."""
     text = {"model", "webhook_url"}
     for name in sorted({*PredictParameters.model_fields, *JobParameters.model_fields} - text):
         for value in WRONG:
-            if (name == "min_score" and value in ("-1",)) or (name == "strict" and value == "true"):
+            if name == "strict" and value == "true":
                 continue
             path = PREDICT if name in PredictParameters.model_fields else JOBS
             for request in (

@@ -272,6 +272,16 @@ def test_what_is_refused(http: httpx.Client, body: dict[str, Any], status: int, 
     assert [word for word in words if word not in said["detail"]] == [], said["detail"]
 
 
+def test_what_is_refused_leaves_no_trace_in_the_log(http: httpx.Client, jobs_server: Server) -> None:
+    """What its items were read with is closed by the thread that opened it, not by one that finds it later."""
+    csv = {"Content-Type": "text/csv"}
+    for _ in range(5):
+        problem(http.post("/v1/jobs", content=b"uri\ns3://bucket/1.mp4\n", headers=csv), 403, "uri_not_allowed")
+        problem(http.post("/v1/jobs", json={"items": [ITEM]}), 403, "uri_not_allowed")
+    log = jobs_server.log.read_text()
+    assert "Exception ignored" not in log, log[-2000:]
+
+
 def test_more_that_is_refused(http: httpx.Client, jobs_server: Server, clips: Path) -> None:
     before = http.get("/v1/jobs").json()["jobs"]
     many = [{"id": str(n), "uri": (clips / "00.mp4").as_uri()} for n in range(51)]

@@ -19,7 +19,8 @@ from tests.server import MIB, Server, problem, serve
 APP = "https://app.example.org"
 MP4 = {"Content-Type": "video/mp4"}
 READ = [
-    "/", "/docs", "/docs/errors", "/docs/assets/swagger-ui.css", "/openapi.json", "/livez", "/readyz", "/healthz",
+    "/", "/docs", "/docs/errors", "/docs/assets/swagger-ui.css", "/docs/openapi.json", "/openapi.json",
+    "/livez", "/readyz", "/healthz",
     "/v1/models", f"/v1/models/{MODEL}", "/v1/models/nobody", "/v1/jobs", "/v1/jobs/nobody",
     "/v1/jobs/nobody/results",
 ]  # fmt: skip

@@ -124,6 +124,8 @@ def test_bounds_are_those_of_json_schema(openapi: dict[str, Any]) -> None:
     schemas = openapi["components"]["schemas"]
     assert schemas["PredictForm"]["properties"]["window"]["minimum"] == 1
     assert schemas["PredictForm"]["properties"]["end_seconds"]["exclusiveMinimum"] == 0
+    score = schemas["JobRequest"]["properties"]["min_score"]["anyOf"][0]
+    assert (score["minimum"], score["maximum"]) == (0, 1)
     [limit] = [each for each in openapi["paths"]["/v1/jobs"]["get"]["parameters"] if each["name"] == "limit"]
     assert (limit["schema"]["minimum"], limit["schema"]["maximum"]) == (1, 1000)
 

@@ -15,7 +15,8 @@ def ok(number: int, model: ModelName = MODEL) -> Row:
     receipt: dict[str, Any] = {name: _made_up(field.annotation, number) for name, field in Receipt.model_fields.items()}
     timing = Timing(**dict.fromkeys(Timing.model_fields, number / 8))
     return Row(
-        id=f"clip-{number}", uri=f"folder/clip {number}.mp4", status="ok", model=model,
+        id=f"clip-{number}", uri=f"folder/clip {number}.mp4", start_seconds=number / 4 or None, status="ok",
+        model=model,
         predictions=[LabelScore(label="Archery, “far”", score=0.75), LabelScore(label="Bowling", score=0.25)],
         segments=[Segment(start_seconds=0.0, end_seconds=2.5, label="Archery", score=0.75)],
         receipt=Receipt.model_validate(receipt), timing_ms=timing, warnings=["two lines\nof a warning"],

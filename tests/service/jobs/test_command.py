@@ -88,6 +88,8 @@ def test_a_manifest_gives_ids_and_trims(tmp_path: Path, long_clip: Drawn) -> Non
     assert head.segments is not None and head.segments[-1].end_seconds <= 2.2  # noqa: PT018
     assert tail.segments is not None and tail.segments[0].start_seconds == pytest.approx(8.0, abs=0.2)  # noqa: PT018
     assert (found["beyond"].status, found["beyond"].code) == ("error", "past_the_end")
+    parts = {row.id: (row.start_seconds, row.end_seconds) for row in found.values()}
+    assert parts == {"head": (None, 2.0), "tail": (8.0, None), "beyond": (99.0, None)}
 
 
 ODD = [

@@ -57,6 +57,16 @@ def test_manifests_by_their_names_or_by_their_content(remote: Remote, tmp_path: 
     assert len(items(remote, tmp_path / "m*.csv")) == 4
 
 
+@pytest.mark.parametrize("text", ["a.mp4\nb.mp4\n", '["a.mp4", "b.mp4"]', '[{"uri": "a.mp4"}]', '{"items": []}'])
+def test_a_text_that_is_no_manifest(remote: Remote, tmp_path: Path, text: str) -> None:
+    """It tells what is one; a name of a video is still believed."""
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(BadInput, match=r"list\.txt is a text, and no manifest.* CSV or TSV .* column uri .*JSON lines"):
+        items(remote, tmp_path / "list.txt")
+    (tmp_path / "list.txt").rename(tmp_path / "list.mp4")
+    assert len(items(remote, tmp_path / "list.mp4")) == 1
+
+
 def test_what_is_missing_or_empty(remote: Remote, tmp_path: Path) -> None:
     touch(tmp_path, "empty/readme.md")
     for name in ("absent.mp4", "absent/*.mp4", "empty"):

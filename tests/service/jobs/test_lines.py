@@ -147,6 +147,13 @@ def test_a_timeline_of_a_film_comes_back(tmp_path: Path) -> None:
         assert [len(each.segments or ()) for each in sink.recorded()] == [5000]
 
 
+def test_columns_of_another_version_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    path.write_text("id,uri,status\r\na,a.mp4,ok\r\n")
+    with opened(path, resume=True) as sink, pytest.raises(BadInput, match=r"another version's.*--overwrite"):
+        list(sink.recorded())
+
+
 def test_somebody_else_s_file_of_quotes_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     path.write_text('inches\n5"\nand more\n')

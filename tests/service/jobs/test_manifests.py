@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import math
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from service.jobs.errors import BadInput
 from service.jobs.inputs import Found, items_of, read_manifest
-from service.jobs.items import Item
+from service.jobs.items import Item, Row
 from service.jobs.lines import CSV_HEADER, csv_line
 from service.jobs.manifest_lines import MAX_ROW_CHARACTERS
 from service.jobs.manifests import HEAD_BYTES, is_manifest, is_named_manifest
@@ -161,6 +162,14 @@ def test_rows_of_a_batch_are_a_manifest() -> None:
     assert [item.id for item in items(row.to_json().encode())] == [row.id]
 
 
+@pytest.mark.parametrize("part", [(0.0, math.inf), (1.5, math.inf), (0.0, 4.25), (0.125, 1e9)])
+def test_rows_of_a_batch_mean_the_same_part(part: tuple[float, float]) -> None:
+    row = Row.failed(Item("a", "/videos/a.mp4", *part), BadInput("of a passing reason"))
+    for line in (CSV_HEADER + csv_line(row), row.to_json().encode()):
+        [item] = items(line)
+        assert (item.start_seconds, item.end_seconds) == part
+
+
 def test_names_that_are_no_utf8() -> None:
     """As rows write them, and as Python's JSON does."""
     lines = [r'{"uri": "caf\\xe9.mp4"}', r'{"uri": "caf\udcea.mp4"}', r'{"uri": "s3://b/caf\\xe9.mp4"}']
@@ -190,6 +199,7 @@ BAD = [
     ),
     ("m.csv", "uri,start_seconds\na.mp4,-1\n", ["line 2, column 2 (start_seconds)", "'-1'"]),
     ("m.csv", "uri,start_seconds\na.mp4,1_0\n", ["line 2, column 2 (start_seconds)", "'1_0'"]),
+    ("m.csv", "uri,end_seconds\na.mp4,2e9\n", ["'2e9' is no number of seconds from 0 to 1000000000"]),
     ("m.csv", "uri,end_seconds\na.mp4,inf\n", ["line 2, column 2 (end_seconds)", "'inf'"]),
     ("m.csv", "uri,start_seconds,end_seconds\na.mp4,5,5\n", ["line 2, column 3 (end_seconds)", "must be after", "5"]),
     ("m.csv", "uri,start_seconds\na.mp4\n", ["line 2, column 2: the first line names 2 columns, here are 1"]),

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from service.jobs import parquet
@@ -158,6 +159,22 @@ def test_an_output_that_exists(tmp_path: Path) -> None:
         sink.append(ok(0))
     with pytest.raises(BadInput, match=r"--resume.*--overwrite"):
         opened(tmp_path / "out.parquet")
+
+
+def test_parts_of_another_version_are_left_alone(tmp_path: Path) -> None:
+    """Readers take the columns of one part for those of all."""
+    path = tmp_path / "out.parquet"
+    with opened(path, shard=(0, 2)) as sink:
+        sink.append(ok(1))
+    [part] = path.iterdir()
+    pq.write_table(pq.read_table(part).drop_columns(["start_seconds", "end_seconds"]), part)
+    for shard in ((0, 1), (0, 2), (1, 2)):
+        with pytest.raises(BadInput, match=rf"{part.name} has other columns.* --overwrite"):
+            opened(path, resume=True, shard=shard)
+    assert names(path) == [part.name]
+    with opened(path, overwrite=True, shard=(0, 2)) as sink:
+        sink.append(ok(2))
+    assert ds.dataset(path).to_table()["start_seconds"].to_pylist() == [0.5]
 
 
 def test_the_schema_is_documented() -> None:
