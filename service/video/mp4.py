@@ -45,7 +45,7 @@ def video_tracks(file: BinaryIO) -> list[Mp4Track]:
     broken."""
     try:
         tracks = list(_tracks(file))
-    except (struct.error, ValueError, ZeroDivisionError):
+    except (struct.error, LookupError, ValueError, ZeroDivisionError):
         return []
     first = min((track.start_seconds for track, _ in tracks), default=0.0)
     return [

@@ -278,3 +278,8 @@ def fragmented() -> bytes:
         data = film.read_bytes()
     found = boxes(io.BytesIO(data), 0, len(data))
     return b"".join(data[each.start - 8 : each.end] for each in found if each.kind in (b"ftyp", b"moov", b"moof"))
+
+
+@pytest.mark.parametrize("kept", range(8, 1800, 13))
+def test_a_cut_fragmented_film_raises_nothing(kept: int) -> None:
+    assert len(read(fragmented()[:kept])) <= 1
