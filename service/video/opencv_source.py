@@ -92,7 +92,17 @@ class OpenCvSource(Damages):
         return self._pts
 
     def _seconds(self) -> float:
-        seconds, steps = self._cv.get(cv2.CAP_PROP_POS_MSEC) / 1e3, self._cv.get(cv2.CAP_PROP_PTS)
+        seconds = self._cv.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+        if self._packets:
+            self._watch_start(seconds, self._cv.get(cv2.CAP_PROP_PTS))
+        if self._times:
+            return self._times.seconds(self._cv.get(cv2.CAP_PROP_PTS))
+        if seconds == 0.0 and self._num_frames > 1:  # OpenCV's word for none, and for the start
+            return math.nan
+        return seconds if abs(seconds) < _NO_TIMESTAMP_SECONDS else self._seconds_without_start()
+
+    def _watch_start(self, seconds: float, steps: float) -> None:
+        """Read the packets' times once where OpenCV's are wrong."""
         if self._num_frames == 1:
             self._first_steps = steps
         if self._packets and self._is_start_wrong(seconds, steps):
@@ -102,11 +112,6 @@ class OpenCvSource(Damages):
             self._packets.close()
             self._packets = None
         self._last_steps = steps
-        if self._times:
-            return self._times.seconds(steps)
-        if seconds == 0.0 and self._num_frames > 1:  # OpenCV's word for none, and for the start
-            return math.nan
-        return seconds if abs(seconds) < _NO_TIMESTAMP_SECONDS else self._seconds_without_start()
 
     def _is_start_wrong(self, seconds: float, steps: float) -> bool:
         """The first frame is the start, or near it; and while the other clock, which has none, rises, so must time."""
