@@ -2,8 +2,7 @@
 
 Every frame is grabbed, in order; only the sampled ones are retrieved and converted. The presentation
 timestamp is the truth, never the frame count or the nominal rate of the header. Memory is one chunk and a frame,
-whatever the video's length. Training runs this in its own process, the service in one process a video
-(`service.video.open_video`).
+whatever the video's length. Service, training and export run it in one process a video (`service.video.open_video`).
 
 A tick belongs to the frame that is shown then, so whom a frame serves is known once the next one has come. Which
 frames will be asked for is foretold from the steps between frames; where that was wrong (a picture held for longer),
