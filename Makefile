@@ -14,6 +14,16 @@ SYNC := $(BOOT)/bin/uv pip sync --quiet --compile-bytecode --require-hashes --py
 CODECS ?= requirements/codecs.txt
 # Those that benchmarks measure us against, each in .venv-bench-NAME.
 PEERS := bentoml litserve fastapi
+# Those that `tests.bench shots` compares with.
+DETECTORS := scenedetect transnetv2
+# What `train` and `export` make, and the checkpoint between them.
+RECIPE ?= models/recipes/actions-lstm.toml
+CHECKPOINT = runs/$(basename $(notdir $(RECIPE))).pt
+# The model that is reproduced; where bundles go, as which version, and whether one that is there is replaced.
+MODEL ?= actions-lstm
+ZOO ?= models/zoo
+VERSION ?= 1
+REPLACE ?=
 # Files of tests side by side: most of them wait for a process to start.
 BESIDE := --numprocesses logical --maxprocesses 4 --dist loadfile
 
@@ -44,11 +54,15 @@ fuzz: $(DEV)/.ready ## decode broken videos: make fuzz FILES=10000 SEED=1
 bench: $(DEV)/.ready $(PEERS:%=.venv-bench-%/.ready) ## real servers side by side: make bench [QUICK=1]
 	$(DEV)/bin/python -m tests.bench all $(if $(QUICK),--quick)
 
-train: needs-data $(DEV)/.ready ## train actions-lstm: make train DATA=manifest.csv SPLIT=split1
-	$(DEV)/bin/python -m models train --data $(DATA) --split $(or $(SPLIT),split) --out runs/actions-lstm.pt
+train: needs-data $(DEV)/.ready ## train a recipe: make train RECIPE=models/recipes/actions-lstm.toml DATA=manifest.csv
+	$(DEV)/bin/python -m models train --recipe $(RECIPE) --data $(DATA) $(if $(SPLIT),--split $(SPLIT)) --out $(CHECKPOINT)
 
-export: needs-data $(DEV)/.ready ## export runs/actions-lstm.pt, proven on clips: make export DATA=manifest.csv
-	$(DEV)/bin/python -m export runs/actions-lstm.pt --out models/zoo --clips $(DATA)
+export: needs-data $(DEV)/.ready ## export what it trained, proven on clips: make export RECIPE=recipe.toml DATA=manifest.csv
+	$(DEV)/bin/python -m export $(CHECKPOINT) --out $(ZOO) --version $(VERSION) --clips $(DATA) $(if $(REPLACE),--replace)
+
+reproduce: needs-data ## a model that ships, from its recipe: make reproduce MODEL=actions-lstm DATA=manifest.csv
+	$(MAKE) train export RECIPE=models/recipes/$(MODEL).toml REPLACE=1
+	$(DEV)/bin/python -m models card $(ZOO)/$(MODEL)/$(VERSION)
 
 needs-data:
 	@test -n "$(DATA)" || { echo "name the clips: make $(MAKECMDGOALS) DATA=manifest.csv (or a folder with one folder a class)"; exit 2; }
@@ -57,7 +71,7 @@ lock: $(BOOT)/.ready ## compile requirements/*.txt from pyproject.toml
 	$(BOOT)/bin/python requirements/compile.py
 
 clean: ## remove the environments
-	rm -rf $(SERVE) $(DEV) $(BOOT) $(PEERS:%=.venv-bench-%)
+	rm -rf $(SERVE) $(DEV) $(BOOT) $(PEERS:%=.venv-bench-%) $(DETECTORS:%=.venv-bench-%)
 
 $(BOOT)/.ready: requirements/boot.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
@@ -85,5 +99,5 @@ $(DEV)/.ready: requirements/dev.txt $(BOOT)/.ready
 	@touch $@
 
 
-.PHONY: needs-data help serve install-serve env test test-fast lint fuzz bench train export lock clean
+.PHONY: needs-data help serve install-serve env test test-fast lint fuzz bench train export reproduce lock clean
 .DEFAULT_GOAL := help

@@ -200,6 +200,16 @@ a_job() { # of one uploaded clip; jobs are what takes memory for a database
   return 1
 }
 
+models_loaded() { curl -fsS -m 10 "$url/metrics" | awk '$1 == "reelserve_models_loaded" { print int($2) }'; }
+limit_met() { # by the service, in MiB: the cgroup's
+  curl -fsS -m 10 "$url/metrics" | awk '$1 == "reelserve_memory_limit_bytes" { print int($2 / 1048576) }'
+}
+unknown_model_ends_the_start() { # before the server: with the names that there are
+  local said
+  said=$(run --rm --network none -e REELSERVE_MODELS=nobody "$image" 2>&1) && { echo "     it starts"; return 1; }
+  grep -q "there are: .*$(cat models/zoo/default)" <<<"$said" || { echo "     $said"; return 1; }
+}
+
 health_command() { # the image's own HEALTHCHECK, as the engine would run it; options of exec first
   local test command=()
   test=$($engine image inspect "$image" --format '{{if .Config.Healthcheck}}{{json .Config.Healthcheck.Test}}{{end}}')
@@ -272,10 +282,13 @@ ok "root file system is read-only" is "$(fact root)" ro
 ok "memory is limited to $memory_mib MiB" is "$(fact limit)" $memory_mib
 ok "processes are limited to $pids" is "$(fact pids_limit)" $pids
 ok "application and packages are root's" owned_by_root
+ok "the default model alone is loaded" is "$(models_loaded)" 1
+ok "models are held against the container's memory" is "$(limit_met)" $memory_mib
+ok "a model that is not there ends the start" unknown_model_ends_the_start
 ok "HEALTHCHECK passes" health_command
 ok "HEALTHCHECK fails where nothing listens" fails health_command -e PORT=1
 ok "no torch, no installer, no compiler, no leftovers" absent /opt/venv/lib/python3.11/site-packages/torch \
-  /opt/venv/bin/pip /usr/bin/gcc /root/.cache /app/requirements /app/tests /app/models/train.py
+  /opt/venv/bin/pip /usr/bin/gcc /root/.cache /app/requirements /app/tests /app/models/fit.py
 ok "stops on SIGTERM by the image's word" is \
   "$($engine image inspect "$image" --format '{{.Config.StopSignal}}')" SIGTERM
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -11,15 +12,16 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from export.bundle import Options, write_bundle
-from export.clips import find_clips
 from export.errors import ExportError
-from export.report import page, said
+from export.prove.clips import find_clips
+from export.scores import read_scores
 from export.source import load
-from export.tracing import Exporter
-from models.checkpoint import CheckpointError
-from models.dataset import DatasetError
-from service.bundle import CertificateDocument, CertificateRow, EncoderDocument, ModelDocument, read_document
+from export.trace.tracing import Exporter
+from export.write.bundle import Options, write_bundle
+from export.write.page import page, said
+from models.errors import ModelsError
+from service.bundle import LEAST_CLIPS, EncoderDocument, ModelDocument, read_document
+from service.certificate import CertificateDocument, CertificateRow
 from service.engine.openvino_runtime import absent
 from service.errors import ReelserveError
 from service.terminal import plain
@@ -49,7 +51,7 @@ def model_(
         Path | None,
         typer.Option(exists=True, help="Real clips: a file, a folder or a CSV manifest; else those of the training."),
     ] = None,
-    max_clips: Annotated[int, typer.Option(min=1, help="Prove on this many, evenly spread.")] = 24,
+    max_clips: Annotated[int, typer.Option(min=LEAST_CLIPS, help="Prove on this many, training's own first.")] = 24,
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
     fp16: Annotated[bool, typer.Option("--fp16", help="Also write a float16 encoder, for GPUs.")] = False,
     openvino: Annotated[
@@ -57,24 +59,31 @@ def model_(
         typer.Option("--openvino/--no-openvino", help="Prove it on OpenVINO too; default: where installed."),
     ] = None,
     exporter: Annotated[Exporter, typer.Option(help="PyTorch's exporter for the encoder.")] = "dynamo",
+    scores: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Training's own scores, of `export.scores.write_scores`."),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of a bundle that is there.")] = False,
     bento: Annotated[bool, typer.Option("--bento", help="Also put the bundle into BentoML's model store.")] = False,
 ) -> None:
     """Export, prove against PyTorch, and write the bundle. Stops at the first line that fails, with exit code 1."""
     ort.set_default_logger_severity(4)  # what a broken graph says is in the line that it fails
     try:
         trained = load(source)
+        if scores is not None:
+            trained = dataclasses.replace(trained, clips_scored=read_scores(scores))
         where = clips or trained.clips
-        found = find_clips(where, max_clips) if where is not None and where.exists() else []
+        found = find_clips(where, max_clips, trained.clips_scored) if where is not None and where.exists() else []
         with console.status(trained.name) as status:
-            options = Options(version, fp16, exporter, absent() == "" if openvino is None else openvino)
+            options = Options(version, fp16, exporter, absent() == "" if openvino is None else openvino, replace)
             folder = write_bundle(trained, out, found, options, _report, status.update)
         show(folder)
         console.print(plain(f"bundle: {folder}"), soft_wrap=True)
         if bento:
-            from export.bento import store  # bentoml is slow to import
+            from export.write.bento import store  # bentoml is slow to import
 
             console.print(plain(f"in BentoML's model store: {store(folder, out / 'encoders')}"), soft_wrap=True)
-    except (ExportError, DatasetError, CheckpointError, ReelserveError) as error:
+    except (ExportError, ModelsError, ReelserveError, OSError) as error:
         console.print(Text.assemble(("not exported:", "red"), f" {error}"), soft_wrap=True)
         raise typer.Exit(1) from error
 

@@ -1,199 +1,243 @@
-"""`python -m models train | evaluate | study | cost | card`: everything before ONNX."""
+"""`python -m models COMMAND`: everything before ONNX: data, training, comparisons, the card."""
 
 from __future__ import annotations
 
-import json
-import subprocess
+import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal, get_args
 
-import numpy as np
 import torch
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
+from typer.core import TyperGroup
 
-from models import encoders
-from models.baselines import METHODS, HeadSettings, Method, correct, cut, paired_interval, train_method
-from models.card import write_card
-from models.checkpoint import Checkpoint
-from models.dataset import Clip, hold_out, read
-from models.evaluate import confusion, write_confusion
-from models.features import FeatureStore
-from models.heads import Cell, ManyToOne, SequenceHead
-from models.train import FitSettings
-from models.windowed import accuracy, clip_scores, shuffled
-from service.video.spec import ClipSpec
+from models import pipeline
+from models import recipe as recipes
+from models.cells import CELLS
+from models.data import check as checking
+from models.data import films
+from models.data.manifests import has_column, read
+from models.errors import ModelsError, RecipeError
+from models.fit import Machine
+from models.fit_settings import FitSettings
+from models.flags import SETTINGS, settings_flags
+from models.head_settings import HeadSettings
+from models.heads import ManyToOne
+from models.options import (
+    All,
+    CheckpointFile,
+    Data,
+    DataArgument,
+    DeviceOption,
+    Given,
+    RecipeFile,
+    RegionOption,
+    Segments,
+    ShortestRun,
+    Split,
+    Store,
+    chosen_from,
+    device_of,
+    values_of,
+    with_region,
+)
+from models.report import evaluate as evaluation
+from models.report.card import write_card
+from models.report.page import write_page
+from models.report.screen import say, write_json
+from models.report.tested import Asked
+from models.settings import settings_of
+from models.study import choose as choosing
+from models.study import cost as costs
+from models.study import recall as recalling
+from models.study import study as studies
+from models.tracking import tracked
+from service.errors import ReelserveError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Datasets, training and evaluation.")
-console = Console()
-
-Data = Annotated[Path, typer.Option(exists=True, help="CSV manifest, or a folder with one folder a class.")]
-Split = Annotated[str, typer.Option(help="Manifest column that says train or test.")]
-Store = Annotated[Path, typer.Option(help="Folder of stored features.")]
-SampleFps = Annotated[float, typer.Option(help="Ticks a second.")]
-Size = Annotated[int, typer.Option(help="Height and width of a frame, pixels.")]
-
-# The model that ships: chosen on validation groups (`cost`, MODEL_CARD.md).
-SAMPLE_FPS, SIZE, WINDOW_SECONDS, STRIDE_SECONDS = 4.0, 224, 4.0, 2.0
-VALIDATION_FRACTION, VALIDATION_SEED = 0.25, 0
-ENCODER = "efficientnet-lite0"
+console, err = Console(), Console(stderr=True)
 
 
-def spec_of(sample_fps: float, size: int) -> ClipSpec:
-    """Windows of 4 s every 2 s, whatever the rate."""
-    return ClipSpec(
-        sample_fps=sample_fps,
-        frame_height=size,
-        frame_width=size,
-        window_frames=round(WINDOW_SECONDS * sample_fps),
-        stride_frames=round(STRIDE_SECONDS * sample_fps),
-    )
+class _OneRedLine(TyperGroup):
+    """What a user can put right is one red line and exit code 1, whichever command it comes from."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except (ModelsError, ReelserveError, OSError) as error:
+            say(err, str(error), "red")
+            raise typer.Exit(1) from error
 
 
-def features_of(
-    clips: list[Clip], spec: ClipSpec, encoder: encoders.ImageEncoder, store: Path
-) -> dict[str, NDArray[np.float32]]:
-    """Features by clip path, extracted where they are not stored yet."""
-    rows = FeatureStore(store, encoder, spec).load([clip.path for clip in clips])
-    return {str(clip.path): row for clip, row in zip(clips, rows, strict=True)}
+app = typer.Typer(cls=_OneRedLine, add_completion=False, no_args_is_help=True, help=__doc__)
 
 
 @app.command()
+def check(
+    data: DataArgument,
+    split: Annotated[str | None, typer.Option(help="Manifest column that says train or test; else `split`.")] = None,
+    json: Annotated[Path | None, typer.Option(help="File for all findings.")] = None,
+    store: Store = Path(".features"),
+) -> None:
+    """Broken, leaking, doubled and uneven clips, before training takes its time. Exit code 1 where one is an error."""
+    column = split or ("split" if has_column(data, "split") else None)
+    clips = read(data, column, refuse_leaks=False)
+    report = checking.check(data, column, clips, store, show_progress=err.is_terminal)
+    console.print(checking.show(report))
+    if json is not None:
+        write_json(json, report.to_dict(), console)
+    raise typer.Exit(1 if report.num_errors else 0)
+
+
+@app.command()
+@settings_flags("clip.sample_fps", "clip.size", "fit.epochs")
+def choose(
+    data: DataArgument,
+    split: Split = "split",
+    cell: Annotated[str, typer.Option(help=f"Of {', '.join(CELLS)}.")] = "lstm",
+    pooling: Annotated[str, typer.Option(help=f"Of {', '.join(get_args(ManyToOne))}.")] = "mean",
+    hidden_size: Annotated[str, typer.Option(help="Units.")] = "32,64,128",
+    input_dropout: Annotated[str, typer.Option(help="Shares of features.")] = f"{HeadSettings.input_dropout}",
+    output_dropout: Annotated[str, typer.Option(help="Shares of outputs.")] = f"{HeadSettings.output_dropout}",
+    learning_rate: Annotated[str, typer.Option(help="Of AdamW.")] = "0.0003,0.001,0.003",
+    folds: Annotated[int, typer.Option(min=1, help="Validation cuts, by seed.")] = 3,
+    out: Annotated[Path, typer.Option(help="Rows that are there stay.")] = Path("runs/choose.json"),
+    store: Store = Path(".features"),
+    region: RegionOption = None,
+    *,
+    given: Given,
+) -> None:
+    """Compare hyperparameters, comma-separated, on validation groups of train; test is not looked at."""
+    head, fit = settings_of(HeadSettings), settings_of(FitSettings)
+    grid = choosing.Grid(
+        values_of("--cell", cell, chosen_from(tuple(CELLS))),
+        values_of("--pooling", pooling, chosen_from(get_args(ManyToOne))),
+        values_of("--hidden-size", hidden_size, head["hidden_size"].read),
+        values_of("--input-dropout", input_dropout, head["input_dropout"].read),
+        values_of("--output-dropout", output_dropout, head["output_dropout"].read),
+        values_of("--learning-rate", learning_rate, fit["learning_rate"].read),
+    )
+    recipe = recipes.read(flags=with_region(given, region))
+    choosing.choose(data, split, grid, folds, recipe.fit.epochs, out, store, recipe.clip.spec, console)
+
+
+@app.command()
+@settings_flags(*SETTINGS)
 def train(
     data: Data,
-    split: Split = "split",
-    name: Annotated[str, typer.Option(help="Model name.")] = "actions-lstm",
+    recipe: RecipeFile = None,
     out: Annotated[Path, typer.Option(help="Checkpoint to write.")] = Path("runs/actions-lstm.pt"),
     store: Store = Path(".features"),
-    sample_fps: SampleFps = SAMPLE_FPS,
-    size: Size = SIZE,
-    seed: Annotated[int, typer.Option(help="Of weights, order and dropout.")] = 0,
-    epochs: Annotated[int, typer.Option(min=1)] = FitSettings.epochs,
-    cell: Annotated[Cell, typer.Option(help="Kind of recurrent layer.")] = HeadSettings.cell,
-    layers: Annotated[int, typer.Option(min=1, help="Recurrent layers.")] = HeadSettings.num_layers,
-    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Read both ways; no streaming.")] = False,
-    pooling: Annotated[ManyToOne, typer.Option(help="How the frames of a window become one answer.")] = "mean",
-    data_name: Annotated[str, typer.Option(help="What the model card calls the data.")] = "",
-    data_licence: Annotated[str, typer.Option(help="Licence of the data, for the certificate.")] = "not stated",
+    segments: Segments = None,
+    region: RegionOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where this training was cut off.")] = False,
+    device: DeviceOption = "auto",
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for its event files.")] = None,
+    *,
+    given: Given,
 ) -> None:
-    """Train an LSTM head on stored features of a frozen encoder; test it where the split has a test part."""
-    clips = read(data, split)
-    labels = tuple(sorted({clip.label for clip in clips}))
-    spec = spec_of(sample_fps, size)
-    encoder = encoders.build(ENCODER, size, size)
-    features = features_of(clips, spec, encoder, store)
-    parts = cut(clips, features, labels, spec, VALIDATION_FRACTION, VALIDATION_SEED)
-    settings = FitSettings(epochs=epochs)
-    head = HeadSettings(pooling=pooling, cell=cell, num_layers=layers, bidirectional=bidirectional)
-    model, result = train_method("lstm", parts, len(labels), head, settings, seed, show_progress=True)
-    if not isinstance(model, SequenceHead):
-        raise TypeError(f"the recurrent method built a {type(model).__name__}")
-    metrics = {"validation_accuracy": result.best_accuracy, "validation_loss": result.best_loss}
-    if parts.test is not None:
-        metrics["test_accuracy"] = accuracy(model, parts.test)
-    metrics = {key: round(value, 4) for key, value in metrics.items()}
-    checkpoint = Checkpoint(
-        name=name,
-        labels=labels,
-        spec=spec,
-        encoder_name=ENCODER,
-        encoder_state=encoder.state_dict(),
-        head_dims=model.dims,
-        head_state=model.state_dict(),
-        training={
-            "data": data_name or data.name,
-            "data_licence": data_licence,
-            "data_path": str(data.resolve()),
-            "split": split,
-            "clips": {"train": len(parts.all_train.labels), "test": len(parts.test_clips)},
-            "validation": f"{VALIDATION_FRACTION:.0%} of train's groups, seed {VALIDATION_SEED}",
-            "seed": seed,
-            "epochs": result.best_epoch,
-            "head": vars(head),
-            "fit": settings.to_dict(),
-            "encoder": "frozen",
-            "commit": _commit(),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "torch": str(torch.__version__),
-            "metrics": metrics,
-            "curve": result.curve,
-        },
-    )
-    checkpoint.save(out)
-    console.print(f"{out}: {metrics}", markup=False, soft_wrap=True)
+    """Train a recurrent head on stored features, or with stages of the encoder; test it where there is a test part."""
+    state = out.with_suffix(".state")
+    place = pipeline.Place(data, store, segments, state, resume)
+    with tracked(tensorboard) as track:
+        machine = Machine(device_of(device), track=track, show_progress=True)
+        pipeline.train(recipes.read(recipe, with_region(given, region)), place, console, machine).save(out)
+    state.unlink(missing_ok=True)
+    say(console, f"wrote {out}")
+
+
+@app.command()
+def recipe(
+    file: Annotated[Path | None, typer.Argument(exists=True, dir_okay=False, help="TOML; else the defaults.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write, and not yet there; else it is printed.")] = None,
+) -> None:
+    """A recipe as TOML, with all that it leaves to defaults, and what each setting means."""
+    text = recipes.read(file).to_toml()
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        with out.open("x", encoding="utf-8") as new:
+            new.write(text)
+    except FileExistsError as error:
+        raise RecipeError(f"{out} is there already; remove it, or name another with --out") from error
+    say(console, f"wrote {out}")
 
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    checkpoint: CheckpointFile,
     data: Data,
     split: Split = "split",
+    use_all: All = False,
     out: Annotated[Path, typer.Option(help="Folder for the confusion matrix.")] = Path("runs/evaluation"),
     store: Store = Path(".features"),
+    segments: Segments = None,
+    min_segment_seconds: ShortestRun = 0.0,
 ) -> None:
-    """Accuracy on the test part beside two baselines, and the confusion matrix as PNG and CSV."""
-    held = Checkpoint.load(checkpoint)
-    clips = read(data, split)
-    features = features_of(clips, held.spec, held.encoder(), store)
-    parts = cut(clips, features, held.labels, held.spec, VALIDATION_FRACTION, VALIDATION_SEED)
-    if parts.test is None:
-        raise typer.BadParameter(f"{data}: no clip is `test` in column {split}")
-    model = held.head()
-    scores = clip_scores(model, parts.test)
-    single, _ = train_method("single_frame", parts, len(held.labels), HeadSettings(), FitSettings(), seed=0)
-    table = Table("method", "accuracy", title=f"{held.name}, {len(parts.test_clips)} test clips")
-    table.add_row("LSTM", f"{accuracy(model, parts.test):.1%}")
-    table.add_row("the same LSTM, frames shuffled", f"{accuracy(model, shuffled(parts.test, 0)):.1%}")
-    table.add_row("single frame", f"{accuracy(single, parts.test):.1%}")
-    console.print(table)
-    matrix = confusion(parts.test.labels.numpy(), scores.argmax(axis=1), len(held.labels))
-    for path in write_confusion(matrix, held.labels, out):
-        console.print(f"wrote {path}", markup=False, soft_wrap=True)
+    """Figures on the test part beside baselines, a row a label, and the confusion matrix as PNG and CSV."""
+    asked = Asked(checkpoint, data, split, store, segments, use_all)
+    evaluation.evaluate(asked, out, console, min_segment_seconds)
 
 
 @app.command()
+def report(
+    checkpoint: CheckpointFile,
+    data: Data,
+    split: Split = "split",
+    use_all: All = False,
+    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("runs/report.html"),
+    store: Store = Path(".features"),
+    segments: Segments = None,
+    min_segment_seconds: ShortestRun = 0.0,
+) -> None:
+    """One page of HTML: training, figures, confusion, calibration, and the worst mistakes with their frames."""
+    write_page(Asked(checkpoint, data, split, store, segments, use_all), out, console, min_segment_seconds)
+
+
+@app.command()
+@settings_flags(
+    "clip.sample_fps",
+    "clip.size",
+    "head.cell",
+    "head.num_layers",
+    "head.bidirectional",
+    "head.pooling",
+    "head.hidden_size",
+    "fit.epochs",
+    "fit.learning_rate",
+)
 def study(
     data: Data,
     splits: Annotated[str, typer.Option(help="Manifest columns, comma-separated.")] = "split1,split2,split3",
     seeds: Annotated[int, typer.Option(min=1)] = 5,
     out: Annotated[Path, typer.Option()] = Path("models/zoo/actions-lstm/1/study.json"),
     store: Store = Path(".features"),
-    sample_fps: SampleFps = SAMPLE_FPS,
-    size: Size = SIZE,
+    region: RegionOption = None,
+    *,
+    given: Given,
 ) -> None:
-    """Single frame, mean of features, shuffled and LSTM on splits × seeds; LSTM − mean with a 95 % interval."""
-    names = splits.split(",")
-    spec = spec_of(sample_fps, size)
-    clips = read(data, names[0])
-    labels = tuple(sorted({clip.label for clip in clips}))
-    features = features_of(clips, spec, encoders.build(ENCODER, size, size), store)
-    accuracies: dict[str, list[dict[str, float | int | str]]] = {method: [] for method in METHODS}
-    differences: list[float] = []
-    groups: list[str] = []
-    for name in names:
-        parts = cut(read(data, name), features, labels, spec, VALIDATION_FRACTION, VALIDATION_SEED)
-        right = {method: np.zeros((seeds, len(parts.test_clips))) for method in METHODS}
-        for method in METHODS:
-            for seed in range(seeds):
-                model, _ = train_method(method, parts, len(labels), HeadSettings(), FitSettings(), seed)
-                right[method][seed] = correct(method, model, parts, seed)
-                share = float(right[method][seed].mean())
-                accuracies[method].append({"split": name, "seed": seed, "accuracy": round(share, 4)})
-                console.print(f"{name} seed {seed} {method}: {share:.1%}")
-        differences += (right["lstm"].mean(axis=0) - right["mean_of_features"].mean(axis=0)).tolist()
-        groups += [clip.group for clip in parts.test_clips]
-    mean, low, high = paired_interval(np.array(differences), groups)
-    result = {
-        "splits": names, "seeds": seeds, "sample_fps": sample_fps, "size": size, "accuracies": accuracies,
-        "lstm_minus_mean": {"mean": round(mean, 4), "low": round(low, 4), "high": round(high, 4),
-                            "clips": len(differences), "groups": len(set(groups))},
-    }  # fmt: skip
-    _write_json(out, result)
-    console.print(result["lstm_minus_mean"])
+    """Single frame, mean of features, shuffled and recurrent on splits × seeds; recurrent − mean, 95 % interval."""
+    recipe, names = recipes.read(flags=with_region(given, region)), values_of("--splits", splits, str)
+    studies.study(data, names, seeds, out, store, recipe.clip.spec, recipe.head, recipe.fit, console)
+
+
+@app.command()
+@settings_flags("clip.sample_fps", "clip.size")
+def recall(
+    data: Data,
+    split: Split = "split1",
+    delays: Annotated[str, typer.Option(help="Ticks between what is to be named and the end.")] = "4,16,64",
+    seeds: Annotated[int, typer.Option(min=1)] = 5,
+    out: Annotated[Path, typer.Option(help="Rows that are there stay.")] = Path("runs/recall.json"),
+    store: Store = Path(".features"),
+    region: RegionOption = None,
+    *,
+    given: Given,
+) -> None:
+    """Delayed recall: which cells name the first clip after d other frames, and how far their gradients reach."""
+    spec = recipes.read(flags=with_region(given, region)).clip.spec
+    recalling.of_data(data, split, values_of("--delays", delays, int), seeds, out, store, spec, console)
 
 
 @app.command()
@@ -206,58 +250,38 @@ def cost(
     folds: Annotated[int, typer.Option(min=1, help="Validation cuts, by seed.")] = 3,
     out: Annotated[Path, typer.Option()] = Path("models/zoo/actions-lstm/1/cost.json"),
     store: Store = Path(".features"),
+    region: RegionOption = None,
 ) -> None:
     """The accuracy–cost table of frame sizes and sample rates, on validation groups of train; test is not looked at.
 
     Each cell is written when it is measured; cells that `out` has already stay.
     """
-    clips = [clip for clip in read(data, split) if clip.split == "train"]
-    labels = tuple(sorted({clip.label for clip in clips}))
-    validated = sum(len(hold_out(clips, VALIDATION_FRACTION, fold)[1]) for fold in range(folds))
-    table = {"split": split, "folds": folds, "validation_clips": validated}
-    held: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {**table, "rows": []}
-    if {key: held[key] for key in table} != table:
-        raise typer.BadParameter(f"{out} is of another split or other folds; remove it")
-    rows = {(row["size"], row["sample_fps"]): row for row in held["rows"]}
-    for size, rate in ((int(size), float(rate)) for size, rate in (cell.split("@") for cell in cells.split(","))):
-        if (size, rate) in rows:
-            continue
-        spec = spec_of(rate, size)
-        features = features_of(clips, spec, encoders.build(ENCODER, size, size), store)
-        found: dict[Method, list[float]] = {"lstm": [], "mean_of_features": []}
-        for fold in range(folds):
-            parts = cut(clips, features, labels, spec, VALIDATION_FRACTION, fold)
-            for method, accuracies in found.items():
-                settings = FitSettings()
-                _, result = train_method(method, parts, len(labels), HeadSettings(), settings, seed=0, refit=False)
-                accuracies.append(result.best_accuracy)
-        # Of a CNN the cost is that of its pixels: relative to 224 x 224 at 8 frames a second.
-        relative = (size / 224) ** 2 * rate / 8
-        rows[size, rate] = {"size": size, "sample_fps": rate, "relative_cost": round(relative, 3)} | {
-            f"{method}_accuracy": round(float(np.mean(values)), 4) for method, values in found.items()
-        }
-        console.print(rows[size, rate])
-        _write_json(out, {**table, "rows": [rows[cell] for cell in sorted(rows)]})
+    costs.measure(data, split, costs.cells_of(cells), folds, out, store, console, region)
+
+
+@app.command()
+def synthesise(
+    what: Annotated[Literal["shots"], typer.Argument(help="shots: films with cuts, dissolves and fades.")],  # noqa: ARG001
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder to make: clips/, manifest.csv, segments.csv, disturbances.csv.")],
+    split: Split = "split",
+    num_films: Annotated[int, typer.Option("--films", min=0, help="Of clips of train.")] = 400,
+    num_test_films: Annotated[int, typer.Option("--test-films", min=0, help="Of clips of test.")] = 60,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Films with labelled transitions between shots, made of labelled clips; the same from the same seed."""
+    films.synthesise(data, split, out, num_films, num_test_films, seed, console)
 
 
 @app.command()
 def card(bundle: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder with model.json.")]) -> None:
-    """Write MODEL_CARD.md from model.json, study.json, cost.json and certificate.json."""
-    console.print(f"wrote {write_card(bundle)}", markup=False, soft_wrap=True)
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    console.print(f"wrote {path}", markup=False, soft_wrap=True)
-
-
-def _commit() -> str:
-    """The commit that trains; `unknown` outside a checkout."""
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
-    return found.stdout.strip() or "unknown"
+    """Write MODEL_CARD.md from the files beside it: model, certificate, study, cost, choose and notes."""
+    say(console, f"wrote {write_card(bundle)}")
 
 
 if __name__ == "__main__":
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # without it deterministic CUDA ends at the first product
     torch.use_deterministic_algorithms(mode=True)
     sys.exit(app())

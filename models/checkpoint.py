@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import pickle  # only for the name of its error: weights_only loads no code
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from models.encoders import ImageEncoder, build
+from models.data.training_clips import TrainingClip
+from models.encoders import ImageEncoder, build, load_exactly
+from models.errors import ModelsError
 from models.heads import HeadDims, SequenceHead
 from service.video.spec import ClipSpec
 
 _FORMAT = 1
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ModelsError):
     """The file is not a checkpoint of ours; the message says why."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model before export. `training` holds data, split, seed, commit, settings and metrics."""
+    """A trained model before export. `training` holds data, split, seed, commit, settings and metrics.
+
+    task: of `models.tasks.TASKS`. statistics: of features and scores, arrays by name (see `models.data.statistics`).
+    clips: what the networks said of some clips when they had been trained; the export is held against it.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -34,6 +41,9 @@ class Checkpoint:
     head_dims: HeadDims
     head_state: dict[str, Tensor]
     training: dict[str, Any]
+    task: str = "label"
+    clips: tuple[TrainingClip, ...] = ()
+    statistics: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write aside, then rename."""
@@ -50,6 +60,9 @@ class Checkpoint:
                 "head_dims": self.head_dims.to_dict(),
                 "head_state": self.head_state,
                 "training": self.training,
+                "task": self.task,
+                "statistics": {name: torch.from_numpy(array) for name, array in self.statistics.items()},
+                "clips": [clip.to_dict() for clip in self.clips],
             },
             aside,
         )
@@ -64,21 +77,31 @@ class Checkpoint:
             raise CheckpointError(f"{path} is not a Reelserve checkpoint: {type(error).__name__}") from error
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise CheckpointError(f"{path} is not a Reelserve checkpoint of format {_FORMAT}")
-        return Checkpoint(
-            name=content["name"],
-            labels=tuple(content["labels"]),
-            spec=ClipSpec.model_validate(content["spec"]),
-            encoder_name=content["encoder_name"],
-            encoder_state=content["encoder_state"],
-            head_dims=HeadDims(**content["head_dims"]),
-            head_state=content["head_state"],
-            training=content["training"],
-        )
+        try:
+            return Checkpoint(
+                name=content["name"],
+                labels=tuple(content["labels"]),
+                spec=ClipSpec.model_validate(content["spec"]),
+                encoder_name=content["encoder_name"],
+                encoder_state=content["encoder_state"],
+                head_dims=HeadDims(**content["head_dims"]),
+                head_state=content["head_state"],
+                training=content["training"],
+                task=content.get("task", "label"),
+                statistics={name: tensor.numpy() for name, tensor in content.get("statistics", {}).items()},
+                clips=tuple(TrainingClip.of_dict(clip) for clip in content.get("clips", ())),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} is a checkpoint that lacks what this version needs: {error!r}; train again"
+            ) from error
 
     def encoder(self) -> ImageEncoder:
-        """The encoder with the checkpoint's weights, eval mode."""
-        encoder = build(self.encoder_name, self.spec.frame_height, self.spec.frame_width, pretrained=False)
-        encoder.load_state_dict(self.encoder_state)
+        """The encoder with the checkpoint's weights, mean and std, eval mode. Raises EncoderError."""
+        encoder = build(self.encoder_name, self.spec.frame_height, self.spec.frame_width, weights="random")
+        # Older checkpoints have no mean and std: theirs are those of the encoder's row.
+        state = {"mean": encoder.mean, "std": encoder.std} | self.encoder_state
+        load_exactly(encoder, state, f"the checkpoint of {self.name}")
         return encoder
 
     def head(self) -> SequenceHead:

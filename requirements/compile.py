@@ -17,7 +17,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "bench": ("cpu", "bench"),
 }
 # Peers that tests/bench measures against, each in an environment of its own; what they share with us in our versions.
-PEERS = ("bentoml", "litserve", "fastapi")
+PEERS = ("bentoml", "litserve", "fastapi", "scenedetect", "transnetv2")
 
 
 def compile_lock(name: str, source: list[str]) -> None:

@@ -11,15 +11,17 @@ from service.bundle import ModelDocument
 from service.engine.clip_scores import ClipScores
 from service.errors import BadParameter
 from service.results import LabelScore, Segment
+from service.video.chunk import NO_TIMES, Times
+from service.video.region import Region
 from service.video.report import DecodeReport
 from service.video.spec import ClipSpec
-from service.video.windows import absorb, runs, smooth
+from service.video.ticks import TickTimes
+from service.video.windows import Labels, Scores, Window, absorb, runs, smooth
 
 # A window's features (D = 1280) are then at most 5 MB for each clip in progress.
 MAX_WINDOW_FRAMES = 1024
 # Windows that read one tick: a tick in a window is some 3.5 µs of the head, and 5.7 ms of the CNN (measured, CPU).
 MAX_WINDOWS_PER_FRAME = 64
-_ROUNDING_TICKS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class AnswerOptions:
 
     top_k: how many labels. window_frames, stride_frames: in ticks, None for the model's own. min_score: segments
     below it are left out; None leaves out none. min_segment_seconds: shorter runs are merged into a neighbour.
+    region: `x,y,width,height`, the part of the picture to look at, as `Region.parse`; None for the model's own.
     smoothing_cells: odd width of a centred moving mean over the timeline's cells; 1 leaves them. Raises BadParameter.
     """
 
@@ -37,6 +40,7 @@ class AnswerOptions:
     min_score: float | None = None
     min_segment_seconds: float = 0.0
     smoothing_cells: int = 1
+    region: str | None = None
 
     def __post_init__(self) -> None:
         for name, value in (
@@ -50,6 +54,8 @@ class AnswerOptions:
                 f"smoothing is {self.smoothing_cells}, and an even mean has no centre; give {self.smoothing_cells + 1}",
                 value=self.smoothing_cells,
             )
+        if self.region is not None:
+            Region.parse(self.region)
         if self.min_score is not None and not math.isfinite(self.min_score):
             raise BadParameter(f"min_score is {self.min_score}; give a number, or leave it out", value=self.min_score)
         if not 0 <= self.min_segment_seconds < math.inf:
@@ -62,28 +68,45 @@ class AnswerOptions:
 
 @dataclass(frozen=True)
 class Answer:
-    """A clip's answer: labels over the whole clip, best first; segments in order; what the caller should know."""
+    """A clip's answer: labels over the whole clip, best first; segments in order; what the caller should know.
+
+    abstained: the clip is probably none of the labels, as the best score is below the model's threshold.
+    """
 
     predictions: list[LabelScore]
+    abstained: bool
     segments: list[Segment]
     warnings: list[str]
 
 
-def answer(document: ModelDocument, scores: ClipScores, report: DecodeReport, options: AnswerOptions) -> Answer:
-    """The answer for a clip that was decoded as `report` says; `scores` are of the windows of `spec_with`."""
+def answer(
+    document: ModelDocument,
+    scores: ClipScores,
+    report: DecodeReport,
+    options: AnswerOptions,
+    seconds: Times = NO_TIMES,
+) -> Answer:
+    """The answer for a clip that was decoded as `report` says; `scores` are of the windows of `spec_with`.
+
+    seconds: (ticks,), when each begins, of a model that sees every frame (`sample_fps` None).
+    """
+    times = TickTimes(document.spec.sample_fps, report.origin_seconds, report.ticks_end_seconds, seconds)
     return Answer(
         _best(document.labels, scores, options.top_k),
-        _segments(document, scores, report, options),
+        document.abstain is not None and float(scores.mean.max()) < document.abstain.threshold,
+        _segments(document.labels, scores, times, options),
         _warnings(document.spec, options),
     )
 
 
 def spec_with(spec: ClipSpec, options: AnswerOptions) -> ClipSpec:
-    """The model's spec with the request's window and stride. Raises BadParameter.
+    """The model's spec with the request's region, window and stride. Raises BadParameter.
 
     A window alone keeps the model's stride as far as that leaves no gap and is not too fine for it; for a model of
     whole clips the windows then stand side by side. A stride alone keeps the model's window.
     """
+    if options.region is not None:
+        spec = spec.model_copy(update={"region": Region.parse(options.region)})
     window = options.window_frames or spec.window_frames
     if options.window_frames is None and options.stride_frames is None:
         return spec
@@ -126,35 +149,37 @@ def _best(labels: tuple[str, ...], scores: ClipScores, top_k: int) -> list[Label
     return [LabelScore(label=labels[i], score=round(float(mean[i]), 6)) for i in order]
 
 
-def _segments(
-    document: ModelDocument, scores: ClipScores, report: DecodeReport, options: AnswerOptions
-) -> list[Segment]:
+def _segments(labels: tuple[str, ...], scores: ClipScores, times: TickTimes, options: AnswerOptions) -> list[Segment]:
     """Runs of the timeline; a segment ends where the next tick begins, the last one with the last tick."""
-    sample_fps = document.spec.sample_fps
-
-    def seconds(tick: int) -> float:
-        return report.origin_seconds + tick / sample_fps
-
     table = smooth(scores.table, options.smoothing_cells)
-    # Longer than the clip is as good as any length beyond it; the product may be too large for a number.
-    shortest = min(options.min_segment_seconds * sample_fps, scores.num_ticks + 1)
-    min_ticks = math.ceil(shortest - _ROUNDING_TICKS)
-    labels = absorb(table.argmax(axis=1), scores.cells, table, min_ticks)
+    found = runs(scores.cells, table, _labels(table, scores.cells, times, options.min_segment_seconds))
     return [
         Segment(
-            start_seconds=round(seconds(run.start), 6),
-            end_seconds=round(seconds(run.stop) if run.stop < scores.num_ticks else report.ticks_end_seconds, 6),
-            label=document.labels[run.label_index],
+            start_seconds=round(times.at(run.start), 6),
+            end_seconds=round(times.at(run.stop) if run.stop < scores.num_ticks else times.end_seconds, 6),
+            label=labels[run.label_index],
             score=round(run.score, 6),
         )
-        for run in runs(scores.cells, table, labels)
+        for run in found
         if options.min_score is None or run.score >= options.min_score
     ]
 
 
+def _labels(table: Scores, cells: list[Window], times: TickTimes, shortest_seconds: float) -> Labels:
+    best: Labels = table.argmax(axis=1)
+    if shortest_seconds == 0:
+        return best
+    edges, least = times.measured(cells, shortest_seconds)
+    return absorb(best, edges, table, least)
+
+
 def _warnings(spec: ClipSpec, options: AnswerOptions) -> list[str]:
+    unknown, said = "how right it is on these is not known", []
     window = options.window_frames
-    if window is None or window == spec.window_frames:
-        return []
-    own = "whole clips" if spec.window_frames is None else f"windows of {spec.window_frames}"
-    return [f"windows of {window} ticks, where the model was trained on {own}: how right it is on these is not known"]
+    if window is not None and window != spec.window_frames:
+        own = "whole clips" if spec.window_frames is None else f"windows of {spec.window_frames}"
+        said.append(f"windows of {window} ticks, where the model was trained on {own}: {unknown}")
+    if options.region is not None and Region.parse(options.region) != spec.region:
+        own = "whole pictures" if spec.region is None else f"the region {spec.region}"
+        said.append(f"the region {options.region}, where the model was trained on {own}: {unknown}")
+    return said

@@ -1,4 +1,4 @@
-"""The command line: serve | predict | batch | probe. Settings are flags of `serve` and environment variables of all."""
+"""serve | predict | batch | probe | models. Settings are flags of `serve` and environment variables of all."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from rich.table import Column, Table
 from service.errors import BadParameter, NoFile, ReelserveError
 from service.flags import Once, check_flags, flags_of
 from service.jobs.command import batch
+from service.model_errors import UnknownModel
 from service.names import utf8_path, written
 from service.parameters import PredictParameters, ProbeParameters
-from service.results import Prediction
-from service.settings import Settings
+from service.results import LabelScore, Prediction
+from service.settings import MIB, Settings
 from service.terminal import complain, err, out, plain, read_settings, say, warn
 from service.wording import as_flag
 
@@ -53,6 +54,7 @@ def serve(context: typer.Context) -> None:
         complain(error)
         raise typer.Exit(2) from error
     settings = read_settings(cli_args=context.args)
+    _check_models(settings)
     arguments = [
         sys.executable, "-m", "bentoml", "serve", "service.app:VideoService",
         "--host", settings.host, "--port", str(settings.port),
@@ -76,7 +78,7 @@ def predict(
     from service.pipeline import ClipRequest
     from service.serving import Serving
 
-    serving = Serving(read_settings())
+    serving = Serving(read_settings().loading(asked.model))
     context.call_on_close(serving.close)  # whatever happens: it has threads and processes
     try:
         serving.load()
@@ -140,7 +142,7 @@ def probe(
     from service.video.pool import DecodePool
 
     settings = read_settings()
-    registry = Registry(settings.models_dir, settings.default_model, settings.bento_model)
+    registry = Registry.of(settings)
     try:
         registry.scan()
         none = asked.model is None and not registry.bundles and not registry.refused
@@ -172,6 +174,65 @@ def probe(
         raise typer.Exit(1)
 
 
+@app.command(cls=Once)
+def models(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")] = False,
+) -> None:
+    """List models: which of them `serve` loads by these settings, and what each takes on disk and in memory.
+
+    No model is loaded: memory is as expected, for an encoder once for all models on it. What a running service has is
+    in its /v1/models.
+    """
+    from service.listing import lines_of
+    from service.serving import Serving
+
+    serving = Serving(read_settings())
+    context.call_on_close(serving.close)
+    registry, loads, problem = serving.registry, set[str](), None
+    try:
+        registry.scan()
+        loads = {bundle.model.name for bundle in registry.to_load()}
+    except BadParameter as error:  # several, and none is the default: they are listed all the same
+        problem = error
+    except ReelserveError as error:
+        complain(error)
+        raise typer.Exit(2) from error
+    names = ("disk MiB", "head MiB", "encoder MiB")
+    columns = [Column(name, overflow="fold") for name in ("model", "loads", *names, "encoder, or why not")]
+    table = Table(*columns, title=plain(f"as serve loads them from {registry.models_dir}; memory as expected"))
+    for line in lines_of(serving):
+        loaded = "refused" if line.status == "refused" else "yes" if line.name in loads else "no"
+        if as_json:
+            said = line.model_dump(mode="json", exclude={"status", "runtime", "precision", "encoder_loaded"})
+            reason = None if loaded == "yes" else line.reason
+            print(json.dumps({**said, "loads": loaded, "reason": reason}))  # noqa: T201
+            continue
+        sizes = [line.disk_bytes, line.head_memory_bytes, line.encoder_memory_bytes]
+        cells = ["" if size is None else f"{size / MIB:.1f}" for size in sizes]
+        note = (line.reason if loaded == "refused" else line.encoder) or ""
+        which = "default" if loaded == "yes" and line.name == registry.default() else loaded
+        table.add_row(*map(plain, (f"{line.name} {line.version}", which, *cells, note)))
+    if not as_json:
+        out.print(table)
+    if problem:
+        complain(problem)
+        raise typer.Exit(2)
+
+
+def _check_models(settings: Settings) -> None:
+    """Before the server starts, as far as folders' names tell: a name that no model has is a line, and exit code 2."""
+    from service.registry import Registry
+
+    if not settings.models or settings.bento_model is not None or not settings.models_dir.is_dir():
+        return  # what there is is known only later
+    try:
+        Registry.of(settings).find()
+    except UnknownModel as error:
+        complain(UnknownModel(f"the setting models: {error.detail}"))
+        raise typer.Exit(2) from error
+
+
 @contextmanager
 def _named(file: Path) -> Iterator[Path]:
     """What is to be read. Raises NoFile for what is no file, or can't be read."""
@@ -187,6 +248,8 @@ def _named(file: Path) -> Iterator[Path]:
 
 def _add(table: Table, file: Path, answer: Prediction) -> None:
     best, *others = answer.predictions
+    if answer.abstained:
+        others, best = answer.predictions, LabelScore(label="none of the labels", score=best.score)
     runs = " · ".join(f"{s.label} {s.start_seconds:g}–{s.end_seconds:g} s" for s in answer.segments)
     receipt = answer.receipt
     table.add_row(

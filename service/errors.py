@@ -7,7 +7,8 @@ ReelserveError 500 internal
 │   ├── EmptyFile           400 empty_file
 │   ├── MalformedUpload     400 malformed_upload
 │   ├── PreflightRefused    400 preflight_refused
-│   ├── UnknownModel        404 unknown_model
+│   ├── UnknownModel        404 unknown_model         (service/model_errors.py)
+│   ├── ModelNotLoaded      404 model_not_loaded
 │   ├── ModelRefused        404 model_refused
 │   ├── NotFound            404 not_found
 │   ├── MethodNotAllowed    405 method_not_allowed
@@ -21,6 +22,7 @@ ReelserveError 500 internal
 │   ├── NoDecodableFrame    422 no_decodable_frame
 │   ├── CorruptVideo        422 corrupt_video
 │   ├── NoSuchStream        422 no_such_stream
+│   ├── RegionOutside       422 region_outside
 │   ├── TooShort            422 too_short
 │   ├── PastTheEnd          422 past_the_end
 │   ├── TooLong             413 too_long
@@ -137,24 +139,6 @@ class PreflightRefused(RequestError):
     code = "preflight_refused"
     title = "Preflight refused"
     remedy = "the setting `cors_origins` has the pages that may call"
-
-
-class UnknownModel(RequestError):
-    """No bundle has this name."""
-
-    status = 404
-    code = "unknown_model"
-    title = "Unknown model"
-    remedy = "`/v1/models` has the names"
-
-
-class ModelRefused(RequestError):
-    """The bundle exists, but its certificate is missing, failed or for other bytes."""
-
-    status = 404
-    code = "model_refused"
-    title = "Model refused"
-    remedy = "`/v1/models` has the reason; export the bundle again"
 
 
 class NotFound(RequestError):

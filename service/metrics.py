@@ -61,6 +61,18 @@ DECODERS_ENDED = Counter(
     ["how"],
 )  # fmt: skip
 MODELS_LOADED = Gauge("reelserve_models_loaded", "Models that answer.")
+MODEL_MEMORY_BYTES = Gauge(
+    "reelserve_model_memory_bytes", "Memory of a loaded model's head, as loading it measured; its encoder is apart.",
+    ["model"],
+)  # fmt: skip
+ENCODER_MEMORY_BYTES = Gauge(
+    "reelserve_encoder_memory_bytes", "Memory of a loaded encoder, as loading it measured, for all models on it.",
+    ["encoder", "runtime"],
+)  # fmt: skip
+MEMORY_LIMIT_BYTES = Gauge(
+    "reelserve_memory_limit_bytes", "What models are held against: memory_limit_bytes, the cgroup's or the machine's.",
+)  # fmt: skip
+MEMORY_USED_BYTES = Gauge("reelserve_memory_used_bytes", "What counts against that limit now.")
 
 JOB_ITEMS = Counter("reelserve_job_items_total", "Items of jobs that this replica recorded: ok or error.", ["status"])
 JOB_ITEMS_RUNNING = Gauge("reelserve_job_items_running", "Items of jobs that this replica has in hand.")

@@ -46,6 +46,7 @@ Line = Annotated[str, AfterValidator(_one_line)]
 # Bounds of what may be left out stand before `NUMBER`: pydantic writes those after it as `ge`, which no schema knows.
 Ticks = Annotated[int, Field(ge=1, le=_MOST_TICKS), NUMBER]
 Stream = Annotated[int, Field(ge=0, le=_LAST_STREAM), NUMBER]
+Region = Annotated[str, Field(min_length=7, max_length=100, pattern=r"^[0-9., ]+$")]
 StartSeconds = Annotated[
     float,
     Field(
@@ -89,12 +90,17 @@ class AnswerParameters(ClipParameters):
     )  # fmt: skip
     window: Ticks | None = Field(
         default=None, json_schema_extra=_of("ticks"),
-        description="Length of a window in ticks, the samples of the model's grid (`sample_fps` of them a second); "
-        "without it the model's.",
+        description="Length of a window in ticks, the samples of the model's grid (`sample_fps` of them a second, or "
+        "every frame of a model without a rate); without it the model's.",
     )  # fmt: skip
     stride: Ticks | None = Field(
         default=None, json_schema_extra=_of("ticks"),
         description="From one window to the next, in ticks; without it the model's.",
+    )  # fmt: skip
+    region: Region | None = Field(
+        default=None, json_schema_extra=_of("pixels, or fractions"),
+        description="Look at this part of the upright picture alone: `x,y,width,height` from its upper left corner, in "
+        "pixels, or in fractions of its sides where no number is above 1; without it what the model takes.",
     )  # fmt: skip
     min_score: Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), NUMBER] | None = Field(
         default=None,
@@ -122,6 +128,7 @@ class AnswerParameters(ClipParameters):
             min_score=self.min_score,
             min_segment_seconds=self.min_segment_seconds,
             smoothing_cells=self.smoothing,
+            region=self.region,
         )
 
 

@@ -30,6 +30,7 @@ from service.receipts import conclude
 from service.results import CacheOutcome, Prediction
 from service.timing import Watch
 from service.video import sources
+from service.video.chunk import Times
 from service.video.container import Container
 from service.video.frames import REVISION
 from service.video.open_video import CHUNKS_HELD, OpenVideo
@@ -89,7 +90,7 @@ class _Pass:
     ) -> None:
         """groups: the models of this pass and of those after it; number: of the passes before it."""
         models = groups[0]
-        specs = [model.document.spec for model in models]
+        specs = [spec_with(model.document.spec, request.options) for model in models]
         self._request = request
         self._groups = groups
         self._number = number
@@ -97,8 +98,9 @@ class _Pass:
         self._model = models[0]
         self._spec = specs[0].model_copy(update={"min_frames": max(spec.min_frames for spec in specs)})
         self._watch = Watch(request.submitted, counts_wait=number == 0)
-        self._heads = [HeadRun(model, spec_with(model.document.spec, request.options)) for model in models]
+        self._heads = [HeadRun(model, spec) for model, spec in zip(models, specs, strict=True)]
         self._sample: ShadowSample | None = None
+        self._seconds: list[Times] = []
         self._frames_done = 0
         self._taken = 0.0
 
@@ -107,7 +109,7 @@ class _Pass:
         if stored is not None:
             span = (self._request.start_seconds, self._request.end_seconds)
             check_enough(stored.report.ticks, self._spec, span, stored.report.duration_seconds)
-            self._push(stored.features, stored.ticks)
+            self._push(stored.features, stored.ticks, stored.seconds)
             return self._answers(stored.report, stored.container, "hit")
         with self._shared.cache.collect() as collector:
             report, container = self._compute(collector)
@@ -149,19 +151,19 @@ class _Pass:
         if self._model.encode_alone:
             tolerance = TOLERANCE if self._model.precision == "fp32" else HALF_TOLERANCE
             self._sample = self._shared.shadow.sample(self._model.encode_alone, tolerance)
-        in_flight: deque[tuple[NDArray[np.int64], Future[Encoded]]] = deque()
+        in_flight: deque[tuple[NDArray[np.int64], Times, Future[Encoded]]] = deque()
 
         def score() -> None:
-            ticks, future = in_flight.popleft()
+            ticks, seconds, future = in_flight.popleft()
             encoded = self._result(future)
             # Of two chunks that wait at the same time, the time counts once.
             self._watch.add("queue", max(0.0, encoded.taken - max(encoded.submitted, self._taken)))
             self._taken = encoded.taken
             self._watch.add("encode", encoded.encode_seconds)
-            collector.add(encoded.features, ticks)
+            collector.add(encoded.features, ticks, seconds)
             if self._sample:
                 self._sample.add_features(encoded.features, ticks)
-            self._push(encoded.features, ticks)
+            self._push(encoded.features, ticks, seconds)
             if work.cost:
                 self._frames_done += len(ticks)
                 self._shared.admission.progress(work, self._frames_done / work.cost.frames)
@@ -170,7 +172,7 @@ class _Pass:
             self._check()
             if self._sample:
                 self._sample.add_frames(chunk.frames)
-            in_flight.append((chunk.ticks, lease.submit(chunk.frames, copied=chunk.release)))
+            in_flight.append((chunk.ticks, chunk.seconds, lease.submit(chunk.frames, copied=chunk.release)))
             if len(in_flight) == CHUNKS_HELD:
                 started = time.perf_counter()
                 score()
@@ -178,8 +180,9 @@ class _Pass:
         while in_flight:
             score()
 
-    def _push(self, features: Features, ticks: NDArray[np.int64]) -> None:
+    def _push(self, features: Features, ticks: NDArray[np.int64], seconds: Times) -> None:
         """A frame of a slide show may serve very many ticks: the heads take them piece by piece."""
+        self._seconds.append(seconds)
         for rows in pieces(ticks):
             self._check()
             for head in self._heads:
@@ -198,8 +201,8 @@ class _Pass:
         if self._sample:
             self._sample.add_scores(head.score_alone, scores.mean)
         return conclude(
-            head, scores, report, container, request.options, self._watch, sha256=request.sha256, cache=cache,
-            request_id=request.request_id, upload_seconds=request.upload_seconds,
+            head, scores, report, container, request.options, self._watch, np.concatenate(self._seconds),
+            sha256=request.sha256, cache=cache, request_id=request.request_id, upload_seconds=request.upload_seconds,
         )  # fmt: skip
 
     def _key(self) -> FeatureKey:

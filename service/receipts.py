@@ -11,7 +11,9 @@ from service.engine.clip_scores import ClipScores
 from service.engine.head_run import HeadRun
 from service.results import CacheOutcome, Prediction, Receipt
 from service.timing import Watch
+from service.video.chunk import Times
 from service.video.container import Container
+from service.video.region import Region
 from service.video.report import DecodeReport
 
 
@@ -27,6 +29,7 @@ def receipt(head: HeadRun, report: DecodeReport, container: Container, sha256: s
         interlaced=container.interlaced,
         hdr=container.hdr,
         sample_fps=model.document.spec.sample_fps,
+        region=_region(head.spec.region, report),
         spec_sha256=model.document.spec.sha256,
         window_frames=head.spec.window_frames,
         stride_frames=head.spec.stride_frames,
@@ -37,6 +40,10 @@ def receipt(head: HeadRun, report: DecodeReport, container: Container, sha256: s
     )
 
 
+def _region(region: Region | None, report: DecodeReport) -> str | None:
+    return None if region is None else ",".join(map(str, region.pixels(report.width, report.height)))
+
+
 def conclude(
     head: HeadRun,
     scores: ClipScores,
@@ -44,19 +51,24 @@ def conclude(
     container: Container,
     options: AnswerOptions,
     watch: Watch,
+    seconds: Times,
     *,
     sha256: str,
     cache: CacheOutcome = "off",
     request_id: str = "",
     upload_seconds: float = 0.0,
 ) -> Prediction:
-    """One model's answer for a clip whose frames have all been scored. sha256: of its file."""
+    """One model's answer for a clip whose frames have all been scored. sha256: of its file.
+
+    seconds: (ticks,), when each begins, where the frames are the ticks; else (0,).
+    """
     started = time.perf_counter()
-    said = answer(head.model.document, scores, report, options)
+    said = answer(head.model.document, scores, report, options, seconds)
     return Prediction(
         request_id=request_id or uuid.uuid4().hex,
         model=head.model.name,
         predictions=said.predictions,
+        abstained=said.abstained,
         segments=said.segments,
         receipt=receipt(head, report, container, sha256, cache),
         timing_ms=watch.timing(upload_seconds, head=head.seconds, post=time.perf_counter() - started),

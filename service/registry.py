@@ -5,17 +5,25 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service.bundle import (
-    CertificateDocument,
+    KNOWN_ANSWER,
+    STATISTICS,
     EncoderDocument,
     ModelDocument,
     canonical_sha256,
     file_sha256,
     read_document,
 )
-from service.errors import BadParameter, BundleError, ModelRefused, UnknownModel
+from service.certificate import CertificateDocument
+from service.errors import BundleError
+from service.model_errors import ModelNotLoaded, ModelRefused, UnknownModel
 from service.redaction import hidden
+from service.selection import Wanted, default_of, listed, nameless, wanted
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,13 @@ class Bundle:
     certificate: CertificateDocument
     head_path: Path
     encoder_path: Path
+    known_answer_path: Path
     sha256: str
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of both graphs."""
+        return self.head_path.stat().st_size + self.encoder_path.stat().st_size
 
 
 @dataclass(frozen=True)
@@ -43,64 +57,142 @@ class RefusedBundle:
 
 
 class Registry:
-    """The newest version of each bundle below a folder, or in what BentoML's store keeps under a tag, `bento_model`."""
+    """One version of each bundle below a folder, or in what BentoML's store keeps under a tag, `bento_model`.
 
-    def __init__(self, models_dir: Path, default_model: str | None = None, bento_model: str | None = None) -> None:
+    The newest one, or the one that the setting `models` names. unloaded: of bundles that are not in memory, why not;
+    empty of those that the setting leaves out.
+    """
+
+    def __init__(
+        self, models_dir: Path, default_model: str | None = None, bento_model: str | None = None, models: str = ""
+    ) -> None:
         self.models_dir = models_dir
         self.default_model = default_model
         self.bento_model = bento_model
         self.bundles: dict[str, Bundle] = {}
         self.refused: dict[str, RefusedBundle] = {}
+        self.unloaded: dict[str, str] = {}
+        self._models = models
+        self._versions: dict[str, list[Path]] = {}
 
-    def scan(self) -> None:
-        """Find and verify every bundle: reads and hashes all files. Raises BundleError when there is no such folder."""
+    @classmethod
+    def of(cls, settings: Settings) -> Registry:
+        """Of the folder, and with the models, that settings name."""
+        return cls(settings.models_dir, settings.default_model, settings.bento_model, settings.models)
+
+    def find(self) -> None:
+        """Which bundles there are, by their folders' names; reads no file of theirs.
+
+        Raises BundleError when there is no such folder, UnknownModel for a name of `models` that no bundle has.
+        """
         if self.bento_model is not None:
             self.models_dir = stored_models_dir(self.bento_model)
         if not self.models_dir.is_dir():
             raise BundleError(f"models_dir {self.models_dir} is not a folder; set REELSERVE_MODELS_DIR")
-        for folder in newest_versions(self.models_dir):
-            name, version = folder.parent.name, folder.name
+        self._versions = versions_of(self.models_dir)
+        for each in wanted(self._models):
+            self._check_known(each)
+        named = default_of(self.models_dir, self._versions)
+        if self.default_model is None and named in self.asked_for:
+            self.default_model = named
+
+    def scan(self) -> None:
+        """Find and verify every bundle: reads and hashes all files. Raises as `find` does."""
+        self.find()
+        pinned = {each.name: each.version for each in wanted(self._models)}
+        for name, folders in self._versions.items():
+            version = pinned.get(name) or folders[-1].name
+            [folder] = [folder for folder in folders if folder.name == version]
             try:
                 self.bundles[name] = verify(folder, self.models_dir / "encoders")
             except BundleError as error:
                 self.refused[name] = RefusedBundle(name, version, error.detail)
             except OSError as error:
                 self.refused[name] = RefusedBundle(name, version, f"{error.filename} can't be read: {error.strerror}")
+            except Exception as error:  # noqa: BLE001  (what is in its files fails this bundle alone)
+                self.refused[name] = RefusedBundle(name, version, f"it can't be verified: {error!r}; export it again")
+
+    @property
+    def asked_for(self) -> list[str]:
+        """Names of the models that may be loaded: those of the setting `models`, or all."""
+        return [each.name for each in wanted(self._models)] or list(self._versions)
+
+    @property
+    def named(self) -> list[str]:
+        """Names of models that someone counts on: those of the setting `models`, and the default one."""
+        names = [each.name for each in wanted(self._models)]
+        return list(dict.fromkeys([*([self.default_model] if self.default_model is not None else []), *names]))
+
+    def default(self) -> str | None:
+        """Name of the model that a request gets which names none; None where it has to."""
+        if self.default_model is not None:
+            return self.default_model
+        asked_for = self.asked_for
+        good = [name for name in asked_for if name in self.bundles] or asked_for
+        return good[0] if len(good) == 1 else None
+
+    def to_load(self) -> list[Bundle]:
+        """What the setting `models` asks for, the default model first. Raises BadParameter where it can't be told."""
+        default, asked_for = self.default(), self.asked_for
+        if not self._models.strip():
+            if default is None and asked_for:
+                raise nameless(asked_for)
+            asked_for = []
+        names = dict.fromkeys([*([default] if default is not None else []), *asked_for])
+        return [self.bundles[name] for name in names if name in self.bundles]
 
     def refuse(self, name: str, reason: str) -> None:
         """Take a verified bundle out: it can't be loaded here."""
         bundle = self.bundles.pop(name)
         self.refused[name] = RefusedBundle(name, bundle.model.version, reason)
 
-    def get(self, name: str | None) -> Bundle:
-        """The bundle of this name, or the default one. Raises UnknownModel, ModelRefused, BadParameter."""
-        if name is None:
-            name = self.default_model
-        if name is None:
-            known = sorted(self.bundles) or sorted(self.refused)
-            if len(known) != 1:
-                raise BadParameter(f"name a model: there are {len(known)} ({', '.join(known) or 'none'})")
-            name = known[0]
-        if name in self.refused:
-            refused = self.refused[name]
-            raise ModelRefused(f"model {name} {refused.version} is refused: {refused.reason}", value=name)
-        if name not in self.bundles:
-            raise UnknownModel(
-                f"no model is named {hidden(name)!r}; there are: {', '.join(sorted(self.bundles)) or 'none'}",
-                value=name,
+    def get(self, asked: str | None) -> Bundle:
+        """The bundle of this name, or NAME/VERSION, or the default one, loaded or not.
+
+        Raises UnknownModel, ModelRefused, BadParameter, and ModelNotLoaded for another version than the one at hand.
+        """
+        asked = self.default() if asked is None else asked
+        if asked is None:
+            raise nameless(self.asked_for)
+        each = Wanted.of(asked)
+        self._check_known(each)
+        refused, bundle = self.refused.get(each.name), self.bundles.get(each.name)
+        version = refused.version if refused else bundle.model.version if bundle else each.version
+        if each.version not in (None, version):
+            raise ModelNotLoaded(
+                f"version {each.version} of model {each.name} exists and is not loaded, version {version} is at hand; "
+                f"the setting models takes {each} in its place",
+                value=asked,
             )
-        return self.bundles[name]
+        if refused:
+            raise ModelRefused(f"model {each.name} {refused.version} is refused: {refused.reason}", value=asked)
+        return self.bundles[each.name]
+
+    def _check_known(self, each: Wanted) -> None:
+        folders = self._versions.get(each.name)
+        if folders is None:
+            raise UnknownModel(
+                f"no model is named {hidden(each.name)!r}; there are: {listed(self._versions)}", value=str(each)
+            )
+        versions = [folder.name for folder in folders]
+        if each.version is not None and each.version not in versions:
+            raise UnknownModel(
+                f"model {each.name} has no version {hidden(each.version)!r}; there are: {', '.join(versions)}",
+                value=str(each),
+            )
+
+
+def versions_of(models_dir: Path) -> dict[str, list[Path]]:
+    """The folders of each model's versions, the newest last, by name; versions compare number by number."""
+    versions: dict[str, list[Path]] = {}
+    for document in sorted(models_dir.glob("*/*/model.json")):
+        versions.setdefault(document.parent.parent.name, []).append(document.parent)
+    return {name: sorted(versions[name], key=lambda folder: _version_key(folder.name)) for name in sorted(versions)}
 
 
 def newest_versions(models_dir: Path) -> list[Path]:
-    """The newest version's folder of each model, sorted by name; versions compare number by number."""
-    newest: dict[str, Path] = {}
-    for document in sorted(models_dir.glob("*/*/model.json")):
-        folder = document.parent
-        held = newest.get(folder.parent.name)
-        if held is None or _version_key(folder.name) > _version_key(held.name):
-            newest[folder.parent.name] = folder
-    return [newest[name] for name in sorted(newest)]
+    """The newest version's folder of each model, sorted by name."""
+    return [folders[-1] for folders in versions_of(models_dir).values()]
 
 
 def stored_models_dir(tag: str) -> Path:
@@ -156,7 +248,8 @@ def verify(folder: Path, encoders_dir: Path) -> Bundle:
             f"{encoder.frame_width} x {encoder.frame_height}; export the bundle again"
         )
     head_path, half_path = folder / "head.onnx", encoder_path.with_name("encoder.fp16.onnx")
-    for path in (head_path, encoder_path, *([half_path] if encoder.fp16_sha256 else [])):
+    known_path, statistics_path = folder / KNOWN_ANSWER, folder / STATISTICS
+    for path in (head_path, encoder_path, known_path, *([half_path] if encoder.fp16_sha256 else [])):
         if not path.is_file():
             raise BundleError(f"{path.name} is missing in {path.parent}; export the bundle again")
     head_sha256, encoder_sha256 = file_sha256(head_path), file_sha256(encoder_path)
@@ -171,6 +264,12 @@ def verify(folder: Path, encoders_dir: Path) -> Bundle:
         ("encoder.sha256 of model.json", model.encoder.sha256, encoder_sha256),
         ("sha256 of encoder.json", encoder.sha256, encoder_sha256),
         ("model.json", subjects.model_json, canonical_sha256(folder / "model.json")),
+        (KNOWN_ANSWER, subjects.known_answer, file_sha256(known_path)),
+        (
+            STATISTICS,
+            subjects.statistics or "none",
+            file_sha256(statistics_path) if statistics_path.exists() else "none",
+        ),
         ("encoder.json", subjects.encoder_json, canonical_sha256(encoder_path.with_name("encoder.json"))),
     ):
         if proven != found:
@@ -178,10 +277,9 @@ def verify(folder: Path, encoders_dir: Path) -> Bundle:
                 f"{what} does not match the certificate: {proven[:12]}… was proven, {found[:12]}… is there; "
                 "export the bundle again"
             )
-    failing = certificate.failing()
-    if failing or not certificate.passed or not certificate.rows:
-        raise BundleError(f"the certificate failed: {failing[0] if failing else 'it proves nothing'}")
-    return Bundle(model, encoder, certificate, head_path, encoder_path, subjects.model_json)
+    if failing := certificate.failing(model):
+        raise BundleError(f"the certificate failed: {failing[0]}; export the bundle again")
+    return Bundle(model, encoder, certificate, head_path, encoder_path, known_path, subjects.model_json)
 
 
 def _version_key(version: str) -> tuple[tuple[int, int | str], ...]:

@@ -67,11 +67,19 @@ class Receipt(_Result):
     frames_damaged: int = Field(description="Frames walked of which the decoder complained; it conceals the damage.")
     first_seconds: float = Field(description="Timestamp of the first frame used.")
     last_seconds: float = Field(description="Timestamp of the last frame used.")
-    origin_seconds: float = Field(description="First tick of the sampling grid; tick k is at origin + k / sample_fps.")
+    origin_seconds: float = Field(
+        description="First tick of the sampling grid; tick k is at origin + k / sample_fps, or at its frame's own time."
+    )
     ticks: int = Field(description="Ticks of the sampling grid.")
-    ticks_end_seconds: float = Field(description="End of the last tick: 1 / sample_fps after it, or the stream's.")
-    sample_fps: float
+    ticks_end_seconds: float = Field(
+        description="End of the last tick: 1 / sample_fps after it, or the stream's; without a rate its frame's."
+    )
+    sample_fps: float | None = Field(description="Ticks a second; null: every frame is one, at its own time.")
     spec_sha256: str
+    region: str | None = Field(
+        description="The part of the upright picture that was seen, `x,y,width,height` in pixels; null: all of it, as "
+        "far as the model's frame takes it."
+    )
     window_frames: int | None = Field(description="Ticks of a window, as asked for or the model's own; null: the clip.")
     stride_frames: int | None = Field(description="Ticks from one window to the next.")
     runtime: str
@@ -101,6 +109,11 @@ class Prediction(_Result):
     model: ModelName
     predictions: list[LabelScore] = Field(
         description="Best labels over the whole clip: the mean over its windows, or over the ticks of a frame model."
+    )
+    abstained: bool = Field(
+        default=False,
+        description="The best score is below the threshold in model.json (`abstain`): it is probably none of the "
+        "labels. `predictions` has them all the same. Always false for a model without a threshold.",
     )
     segments: list[Segment] = Field(
         description="Merged windows, one segment when the clip is no longer than one; merged ticks of a frame model."

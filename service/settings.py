@@ -7,13 +7,14 @@ import re
 import tempfile
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from service.engine.preferences import preferences
 from service.jobs.kept import KEY_LETTERS, key_fault
+from service.selection import names_several, wanted, well_formed
 from service.video.limits import DecodeLimits
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,9 +55,12 @@ def available_memory_bytes() -> int:
     return memory
 
 
-def clips_that_fit() -> int:
-    """Clips to have open at once: four a core, so that short ones pass long ones, but no more than memory holds."""
-    room_bytes = available_memory_bytes() - SERVICE_MEMORY_BYTES
+def clips_that_fit(*, several_models: bool = False) -> int:
+    """Clips to have open at once: four a core, so that short ones pass long ones, but no more than memory holds.
+
+    several_models: those beside the first one get the memory of a clip.
+    """
+    room_bytes = available_memory_bytes() - SERVICE_MEMORY_BYTES - several_models * CLIP_MEMORY_BYTES
     return max(1, min(4 * available_cores(), room_bytes // CLIP_MEMORY_BYTES))
 
 
@@ -108,8 +112,12 @@ class Settings(BaseSettings):
     """Folder where bundles are found."""
     bento_model: str | None = Field(default=None, min_length=1)
     """Tag of a model in BentoML's store to serve instead of models_dir; a bento that names a model needs none."""
+    models: Annotated[str, AfterValidator(well_formed)] = ""
+    """Models to load, comma-separated, NAME (its newest version) or NAME/VERSION; all; empty: the default one alone."""
     default_model: str | None = None
-    """Model of requests that name none; not needed when there is only one."""
+    """Model of requests that name none; not set: the one named in the file `default` of models_dir, or the only one."""
+    memory_limit_bytes: int | None = Field(default=None, ge=MIB)
+    """Memory of the process that holds the models, beyond which none is loaded; not set: the cgroup's or machine's."""
     runtime: Annotated[str, AfterValidator(_known_runtimes)] = "auto"
     """Runtimes, best first: auto, cuda, cpu, onnxruntime-tensorrt, openvino-cpu; the first here and proven serves."""
     encode_precision: Literal["fp32", "fp16", "bf16"] = "fp32"
@@ -193,6 +201,24 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Level of the service's own log."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _models_share_the_memory(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if names_several(str(given.get("models", ""))):
+            clips = clips_that_fit(several_models=True)
+            return {"max_clips_in_progress": clips, "max_job_items_in_progress": clips, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _the_default_is_loaded(self) -> Self:
+        names = [each.name for each in wanted(self.models)]
+        if names and self.default_model is not None and self.default_model not in names:
+            raise ValueError(
+                f"default_model {self.default_model} is not among models {self.models}; add it there, or leave "
+                "default_model out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _timeouts_in_order(self) -> Self:
         if self.request_timeout_seconds > self.max_request_timeout_seconds:
@@ -251,6 +277,14 @@ class Settings(BaseSettings):
     def cors_allowed_origins(self) -> tuple[str, ...]:
         """Of `cors_origins`; `*` is all of them."""
         return _listed(self.cors_origins)
+
+    def loading(self, model: str | None) -> Self:
+        """The same, to load that model alone where one is named, in the version of `models`; whether there is one is
+        told when it is loaded."""
+        if model is None:
+            return self
+        [name] = [str(each) for each in wanted(self.models) if each.name == model] or [model]
+        return self.model_copy(update={"models": name, "default_model": None})
 
     def decode_limits(self) -> DecodeLimits:
         """The settings that bound a single video."""

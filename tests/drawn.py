@@ -163,7 +163,7 @@ def read_index(rgb: Image) -> int:
 
 def serving_frames(
     timestamps: Sequence[float],
-    sample_fps: float,
+    sample_fps: float | None,
     start_seconds: float = 0.0,
     end_seconds: float = math.inf,
     *,
@@ -171,12 +171,16 @@ def serving_frames(
 ) -> list[int]:
     """The index of the frame that is shown at each tick, by the definition in DESIGN.md and by brute force.
 
+    sample_fps: None for a tick a frame, of those that are shown in [start_seconds, end_seconds).
     shown_until: when the last frame's showing ends; without it that one is shown for as long as the one before. An
     oracle: it shares no code and no state with `service.video.grid`.
     """
     tolerance = 1e-3
     if shown_until is None:
         shown_until = 2 * timestamps[-1] - timestamps[-2]
+    if sample_fps is None:
+        shown = enumerate(pairwise([*timestamps, shown_until]))
+        return [i for i, (t, gone) in shown if t < end_seconds - tolerance and gone > start_seconds + tolerance]
     serving: list[int] = []
     while True:
         tick = max(start_seconds, timestamps[0]) + len(serving) / sample_fps

@@ -48,8 +48,12 @@ class Server:
         return httpx.Client(base_url=self.url, timeout=DEADLINE_SECONDS, trust_env=False)
 
     def spooled_bytes(self) -> list[int]:
-        """Sizes of the files in the spool folder, whatever their names."""
-        return [path.stat().st_size for path in list(self.spool_dir.iterdir())]
+        """Sizes of the files in the spool folder, whatever their names; one may go while this looks."""
+        sizes = []
+        for path in list(self.spool_dir.iterdir()):
+            with suppress(FileNotFoundError):
+                sizes.append(path.stat().st_size)
+        return sizes
 
     def family(self) -> list[psutil.Process]:
         """The process and all that descend from it; none once it has ended."""

@@ -10,7 +10,8 @@ import pytest
 from service import errors
 from service.api.error_page import error_classes
 from service.api.http import create_app
-from service.bundle import GPU_RUNTIMES, CertificateDocument, read_document
+from service.bundle import GPU_RUNTIMES, read_document
+from service.certificate import CertificateDocument
 from service.jobs.errors import FetchFailed, GaveUp, WrongKey
 from service.parameters import PredictParameters
 from service.registry import newest_versions
@@ -30,7 +31,7 @@ OPERATOR = PAGE.read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PAGES = {"README.md": README, "service/README.md": OPERATOR, "CONTRIBUTING.md": CONTRIBUTING}
-LONGEST_LINES = 240
+LONGEST_LINES = 250
 
 
 def test_the_tables_are_those_of_the_code() -> None:
@@ -113,7 +114,13 @@ def test_what_a_page_names_is_there(page: str) -> None:
         assert ((ROOT / page).parent / target).exists(), target
 
 
-@pytest.mark.parametrize("folder", ["service", "service/engine", "service/jobs"])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "service", "service/engine", "service/jobs", "models", "models/data", "models/encoders", "models/report",
+        "models/study", "export", "export/trace", "export/prove", "export/write",
+    ],
+)  # fmt: skip
 def test_contributing_has_every_module(folder: str) -> None:
     names = [path.stem for path in sorted((ROOT / folder).glob("*.py")) if not path.stem.startswith("__")]
     assert [name for name in names if not re.search(rf"`{name}(\.py)?`", CONTRIBUTING)] == []
@@ -134,5 +141,5 @@ def test_the_bundled_models_have_no_row_for_a_gpu() -> None:
 
 
 def _sources_of_errors() -> str:
-    files = [ROOT / "service" / folder / "errors.py" for folder in (".", "video", "jobs")]
+    files = [ROOT / "service" / name for name in ("errors.py", "model_errors.py", "video/errors.py", "jobs/errors.py")]
     return "\n".join(file.read_text(encoding="utf-8") for file in files)

@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ("bench-bentoml", "bench-litserve", "bench-fastapi")
-LOCKS = ("boot", "serve-cpu", "serve-gpu", "serve-openvino", "serve-ray", "train", "dev", "bench", *PEERS)
+# What else a benchmark compares with, and what of ours it shares.
+DETECTORS = {"bench-scenedetect": ("numpy", "opencv-python-headless"), "bench-transnetv2": ("av", "numpy", "torch")}
+LOCKS = ("boot", "serve-cpu", "serve-gpu", "serve-openvino", "serve-ray", "train", "dev", "bench", *PEERS, *DETECTORS)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,13 @@ def test_serving_installs_no_torch(name: str) -> None:
 def test_peers_have_our_versions_of_what_decides_their_speed(name: str) -> None:
     ours, theirs = _versions("dev"), _versions(name)
     for package in ("onnxruntime", "opencv-python-headless", "torch", "numpy"):
+        assert theirs[package] == ours[package]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detectors_have_our_versions_of_what_they_share(name: str) -> None:
+    ours, theirs = _versions("dev"), _versions(name)
+    for package in DETECTORS[name]:
         assert theirs[package] == ours[package]
 
 

@@ -15,8 +15,8 @@ import httpx
 import psutil
 import pytest
 
-from export.tolerances import TOLERANCES
 from service.engine.openvino_runtime import has_bf16
+from service.tolerances import TOLERANCES
 from tests.drawn import draw
 from tests.ports import free_port
 from tests.real_clips import real_clip
@@ -79,9 +79,10 @@ def run_in(folder: Path, command: str, url: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder: clip.mp4, my_model.py, and clips/ with one folder a class."""
+    """A user's folder: clip.mp4, my_model.py, the end of its training script, and clips/ with one folder a class."""
     folder = tmp_path_factory.mktemp("readme")
-    [(folder / "my_model.py").write_text(code) for code in blocks("python", EXPORT)]
+    for name, code in zip(("my_model.py", "at_the_end_of_training.py"), blocks("python", EXPORT), strict=True):
+        (folder / name).write_text(code)
     shutil.copy(real_clip("bikes.mp4"), folder / "clip.mp4")
     for label, fps, num_frames in (("slow", 5.0, 14), ("fast", 50.0, 40)):
         (folder / "clips" / label).mkdir(parents=True)
@@ -106,9 +107,9 @@ def test_a_command_runs(command: str, folder: Path, server: Server) -> None:
 @pytest.mark.slow
 def test_the_lines_of_export_run_in_their_order(folder: Path, server: Server) -> None:
     out = [run_in(folder, command, server.url) for command in commands(EXPORT)]
-    assert "mine 1: certificate passed" in out[0] and out[1] in out[0]  # noqa: PT018
-    assert "mine" in out[2]
-    assert "mine:1" in out[3]
+    assert "mine 1: certificate passed" in out[1] and out[2] in out[1]  # noqa: PT018
+    assert "mine" in out[3]
+    assert "mine:1" in out[4]
 
 
 @pytest.mark.slow

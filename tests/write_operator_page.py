@@ -20,7 +20,7 @@ DEPENDS_ON_THE_MACHINE = {
     "models_dir": "`models/zoo`",
     "spool_dir": "`reelserve-spool` in `$TMPDIR`",
     "max_clips_in_progress": f"4 a core, at most (memory − {SERVICE_MEMORY_BYTES // MIB} MiB) ÷ "
-    f"{CLIP_MEMORY_BYTES // MIB} MiB",
+    f"{CLIP_MEMORY_BYTES // MIB} MiB; one less for more than one of `models`",
     "max_clips_decoding": "cores",
     "feature_cache_bytes": "memory ÷ 20, at most 256 MiB",
     "max_decode_memory_bytes": "1024 MiB, at most memory ÷ 2",

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 
 from service.errors import ReelserveError, RequestError
 from service.jobs.errors import JobError
+from service.model_errors import UnknownModel
 from service.video.errors import VideoError
 
 PATH = "/docs/errors"
 # Branches of the tree are there once they are imported.
 assert {VideoError, JobError} <= set(ReelserveError.__subclasses__())  # noqa: S101
+assert UnknownModel in RequestError.__subclasses__()  # noqa: S101
 
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 from service.api.methods import Router
 from service.api.openapi import problems
 from service.errors import NotReady
-from service.metrics import CONTENT_TYPE, QUEUE_FRAMES, exposition
+from service.memory import Memory
+from service.metrics import CONTENT_TYPE, MEMORY_LIMIT_BYTES, MEMORY_USED_BYTES, QUEUE_FRAMES, exposition
 from service.serving import Serving
 
 router = Router(tags=["operation"])
@@ -43,4 +44,7 @@ async def metrics(request: Request) -> Response:
     serving: Serving = request.app.state.serving
     for priority, num_frames in serving.waiting_frames().items():
         QUEUE_FRAMES.labels(priority.name.lower()).set(num_frames)
+    memory = Memory.now(serving.settings.memory_limit_bytes)
+    MEMORY_LIMIT_BYTES.set(memory.limit)
+    MEMORY_USED_BYTES.set(memory.used)
     return Response(exposition(), media_type=CONTENT_TYPE)

@@ -21,12 +21,10 @@ from service.errors import (
     BadParameter,
     DiskFull,
     MalformedUpload,
-    ModelRefused,
     NoFile,
     NotReady,
     SpoolFull,
     TooLarge,
-    UnknownModel,
     UnsupportedUpload,
     UploadTimeout,
 )
@@ -41,6 +39,7 @@ from service.jobs.errors import (
 )
 from service.jobs.items import Row
 from service.jobs.service import Jobs
+from service.model_errors import MODEL_ERRORS
 from service.parameters import NUMBER, JobParameters
 from service.spool import Spool
 from service.wording import UNIT
@@ -88,8 +87,7 @@ IdempotencyKey = Annotated[
         NoFile,
         MalformedUpload,
         UriNotAllowed,
-        UnknownModel,
-        ModelRefused,
+        *MODEL_ERRORS,
         UploadTimeout,
         TooLarge,
         TooManyItems,

@@ -24,11 +24,10 @@ from service.errors import (
     DeadlineExceeded,
     EngineFailed,
     EngineLost,
-    ModelRefused,
     NotReady,
-    UnknownModel,
 )
 from service.metrics import STAGE_SECONDS
+from service.model_errors import MODEL_ERRORS
 from service.parameters import NUMBER, PredictParameters
 from service.pipeline import ClipRequest
 from service.results import Prediction, Predictions, Timing
@@ -70,8 +69,7 @@ class PredictForm(PredictParameters, ClipForm):
     "/v1/predict",
     response_model=Prediction | Predictions,
     responses=problems(
-        UnknownModel,
-        ModelRefused,
+        *MODEL_ERRORS,
         NotReady,
         *UPLOAD_ERRORS,
         VideoError,

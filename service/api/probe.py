@@ -14,7 +14,8 @@ from service.api.methods import Router
 from service.api.openapi import problems
 from service.api.problems import request_id_of
 from service.api.upload import UPLOAD_ERRORS, ClipForm, received, request_body
-from service.errors import ModelRefused, NotReady, UnknownModel
+from service.errors import NotReady
+from service.model_errors import MODEL_ERRORS
 from service.parameters import ProbeParameters
 from service.probing import Probe
 from service.serving import Serving
@@ -43,8 +44,7 @@ class ProbeAnswer(Probe, _Identity):
     "/v1/probe",
     response_model=ProbeAnswer,
     responses=problems(
-        UnknownModel,
-        ModelRefused,
+        *MODEL_ERRORS,
         NotReady,
         *UPLOAD_ERRORS,
         NotAVideo,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.metrics import CACHE_BYTES, CACHE_EVICTIONS, CACHE_LOOKUPS
+from service.video.chunk import NO_TIMES, Times
 from service.video.container import Container
 from service.video.report import DecodeReport
 
@@ -42,17 +43,21 @@ class FeatureKey:
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """A clip decoded to its end: features (frames, D) float32, ticks (frames,) int64 that each frame serves."""
+    """A clip decoded to its end: features (frames, D) float32, ticks (frames,) int64 that each frame serves.
+
+    seconds: (frames,) float64, when each is shown, where the frames are the ticks; else (0,).
+    """
 
     features: NDArray[np.float32]
     ticks: NDArray[np.int64]
+    seconds: Times
     report: DecodeReport
     container: Container
 
     @property
     def num_bytes(self) -> int:
         """What it takes up in the cache."""
-        return self.features.nbytes + self.ticks.nbytes + _ENTRY_BYTES
+        return self.features.nbytes + self.ticks.nbytes + self.seconds.nbytes + _ENTRY_BYTES
 
 
 class FeatureCache:
@@ -93,8 +98,8 @@ class FeatureCache:
         """Keep it, and let the least recently used go; what is larger than `max_item_bytes` is not kept."""
         if stored.num_bytes > self.max_item_bytes:
             return
-        stored.features.flags.writeable = False
-        stored.ticks.flags.writeable = False
+        for array in (stored.features, stored.ticks, stored.seconds):
+            array.flags.writeable = False
         with self._lock:
             self._forget(self._entries.pop(key, None))
             self._make_room(stored.num_bytes)
@@ -143,6 +148,7 @@ class Collector:
         self._reserved = 0
         self._features: list[NDArray[np.float32]] = []
         self._ticks: list[NDArray[np.int64]] = []
+        self._seconds: list[Times] = []
         self._gave_up = not self._reserve(_ENTRY_BYTES)
 
     def __enter__(self) -> Collector:
@@ -152,17 +158,22 @@ class Collector:
         self._cache.release(self._reserved)
         self._reserved = 0
 
-    def add(self, features: NDArray[np.float32], ticks: NDArray[np.int64]) -> None:
-        """One chunk's features (N, D) float32 and ticks (N,) int64; kept as they are, so don't write them again."""
+    def add(self, features: NDArray[np.float32], ticks: NDArray[np.int64], seconds: Times = NO_TIMES) -> None:
+        """One chunk's features (N, D) float32, ticks (N,) int64 and seconds, as `FrameChunk` has them.
+
+        Kept as they are, so don't write them again.
+        """
         if self._gave_up:
             return
-        if self._reserve(features.nbytes + ticks.nbytes):
+        if self._reserve(features.nbytes + ticks.nbytes + seconds.nbytes):
             self._features.append(features)
             self._ticks.append(ticks)
+            self._seconds.append(seconds)
         else:
             self._gave_up = True
             self._features.clear()
             self._ticks.clear()
+            self._seconds.clear()
             self._cache.release(self._reserved)
             self._reserved = 0
 
@@ -170,7 +181,8 @@ class Collector:
         """Put everything added into the cache; only after a complete decode."""
         if self._gave_up or not self._features:
             return
-        stored = StoredFeatures(np.concatenate(self._features), np.concatenate(self._ticks), report, container)
+        features, ticks = np.concatenate(self._features), np.concatenate(self._ticks)
+        stored = StoredFeatures(features, ticks, np.concatenate(self._seconds), report, container)
         self._cache.release(self._reserved)
         self._reserved = 0
         self._cache.put(key, stored)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from service.bundle import GPU_RUNTIMES, CertificateDocument, Precision, Runtime
+from service.bundle import GPU_RUNTIMES, ModelDocument, Precision, Runtime
+from service.certificate import CertificateDocument
 from service.engine import onnx_runtime, openvino_runtime
 from service.engine.preferences import AUTO
 from service.errors import NotReady
@@ -17,6 +18,7 @@ def choose_runtime(
     preferences: Sequence[Runtime],
     precision: Precision,
     certificate: CertificateDocument,
+    model: ModelDocument,
     *,
     require_gpu: bool = False,
 ) -> Runtime:
@@ -27,7 +29,7 @@ def choose_runtime(
     """
     reasons: list[str] = []
     for runtime in preferences:
-        reason = _why_not(runtime, precision, certificate, require_gpu=require_gpu)
+        reason = _why_not(runtime, precision, certificate, model, require_gpu=require_gpu)
         if not reason:
             if reasons:
                 # `auto` asks for a GPU only if there is one.
@@ -43,11 +45,18 @@ def absent(runtime: Runtime) -> str:
     return openvino_runtime.absent() if runtime == "openvino-cpu" else onnx_runtime.absent(runtime)
 
 
-def _why_not(runtime: Runtime, precision: Precision, certificate: CertificateDocument, *, require_gpu: bool) -> str:
+def _why_not(
+    runtime: Runtime,
+    precision: Precision,
+    certificate: CertificateDocument,
+    model: ModelDocument,
+    *,
+    require_gpu: bool,
+) -> str:
     if require_gpu and runtime not in GPU_RUNTIMES:
         return f"require_gpu is set, and {runtime} is on no GPU"
     if reason := absent(runtime):
         return f"runtime {runtime} is not here: {reason}"
-    if not certificate.covers(runtime, precision):
-        return f"the certificate proves nothing for {runtime} {precision}; export on a machine that has it"
+    if missing := certificate.missing(runtime, precision, model):
+        return f"the certificate does not prove {runtime} {precision} ({missing}); export on a machine that has it"
     return ""

@@ -67,8 +67,10 @@ class Forecast:
         if not duration or is_guess:
             frames = max(1, round(num_bytes / self._frame_bytes))
             duration = frames / _USUAL_FPS
-        walked = min(frames or math.ceil(duration * _USUAL_FPS), most) * min(1.0, span[1] / duration)
-        ticks = math.floor(max(0.0, min(duration, span[1]) - span[0]) * spec.sample_fps) + 1
+        in_all = min(frames or math.ceil(duration * _USUAL_FPS), most)
+        walked = in_all * min(1.0, span[1] / duration)
+        rate = spec.sample_fps or in_all / duration
+        ticks = math.floor(max(0.0, min(duration, span[1]) - span[0]) * rate) + 1
         encoded = min(ticks, walked)
         pixels = (container.width or 640) * (container.height or 480)
         decode = _START_SECONDS + walked * pixels * self._pixel_seconds

@@ -184,10 +184,12 @@ class _Whole:
 
 
 def _too_many_ticks(num_ticks: int, model: ModelDocument, spec: ClipSpec) -> TooManyFrames:
+    fps = spec.sample_fps
+    rate, length = (f" at {fps:g} per second", f" ({MAX_HEAD_TICKS / fps:g} s)") if fps else ("", "")
     return TooManyFrames(
-        f"{model.name} must have a clip whole before it answers, and has at least {num_ticks} frames of this one at "
-        f"{spec.sample_fps:g} per second; the limit is {MAX_HEAD_TICKS} ({MAX_HEAD_TICKS / spec.sample_fps:g} s): "
-        "shorten it by start_seconds and end_seconds, or give a window",
+        f"{model.name} must have a clip whole before it answers, and has at least {num_ticks} frames of this "
+        f"one{rate}; the limit is {MAX_HEAD_TICKS}{length}: shorten it by start_seconds and end_seconds, or give a "
+        "window",
         value=num_ticks,
         limit=MAX_HEAD_TICKS,
     )

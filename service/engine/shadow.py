@@ -31,7 +31,7 @@ Score = Callable[[Features, NDArray[np.int64]], Scores]
 
 # 9.6 MiB at 224×224: what a clip's start says, its end would too.
 MAX_FRAMES = 64
-# What a certificate allows clips in mixed batches (export/tolerances.py), and of 16 bits an encoder's batches.
+# What a certificate allows clips in mixed batches (service/tolerances.py), and of 16 bits an encoder's batches.
 TOLERANCE, HALF_TOLERANCE = 1e-4, 1e-2
 
 

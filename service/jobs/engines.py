@@ -50,7 +50,7 @@ class LocalEngine:
         self._name = model
         self._options = options
         self._remote = remote
-        self._serving = Serving(settings)
+        self._serving = Serving(settings.loading(model))
 
     def __enter__(self) -> Self:
         try:
@@ -96,7 +96,7 @@ class RayEngine:
         settings = self._settings
         if self._address not in (None, "auto"):
             _check_reachable(str(self._address))
-        registry = Registry(settings.models_dir, settings.default_model, settings.bento_model)
+        registry = Registry.of(settings)
         registry.scan()
         bundle = registry.get(self._name)
         self.model_sha256 = bundle.sha256
@@ -105,6 +105,7 @@ class RayEngine:
         settings = settings.model_copy(update=dict.fromkeys(("secret_key", "jobs_url", "job_webhook_secret")))
         if settings.models_dir.is_relative_to(ROOT):
             settings = settings.model_copy(update={"models_dir": settings.models_dir.relative_to(ROOT)})
+        settings = settings.loading(bundle.model.name)
         self._task = Task(settings, bundle.model.name, bundle.model.spec, self._options, self._allowed)
         return self
 

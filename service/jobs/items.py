@@ -75,6 +75,7 @@ class Row(BaseModel):
     message: str | None = None
     model: ModelName | None = None
     predictions: list[LabelScore] | None = None
+    abstained: bool | None = Field(default=None, description="Probably none of the labels.")
     segments: list[Segment] | None = None
     receipt: Receipt | None = None
     timing_ms: Timing | None = None

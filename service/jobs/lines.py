@@ -27,7 +27,8 @@ csv.field_size_limit(1 << 30)
 _JSON_COLUMNS = ("predictions", "segments", "model", "receipt", "timing_ms", "warnings")
 # label and score are the best prediction's, for whoever sorts and filters.
 COLUMNS = (
-    "id", "uri", "start_seconds", "end_seconds", "status", "code", "message", "label", "score", *_JSON_COLUMNS
+    "id", "uri", "start_seconds", "end_seconds", "status", "code", "message", "label", "score", "abstained",
+    *_JSON_COLUMNS,
 )  # fmt: skip
 CSV_HEADER = (",".join(COLUMNS) + "\r\n").encode()
 

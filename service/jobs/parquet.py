@@ -49,6 +49,7 @@ SCHEMA = pa.schema(
         pa.field("message", pa.string()),
         pa.field("model", _struct(ModelName)),
         pa.field("predictions", pa.list_(_struct(LabelScore))),
+        pa.field("abstained", pa.bool_()),
         pa.field("segments", pa.list_(_struct(Segment))),
         pa.field("receipt", _struct(Receipt)),
         pa.field("timing_ms", _struct(Timing)),

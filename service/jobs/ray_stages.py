@@ -11,7 +11,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from service.answers import spec_with
-from service.engine.chunks import Encoded, Features, Frames
+from service.engine.chunks import Encoded, Features
 from service.engine.head_run import HeadRun, pieces
 from service.jobs.items import Item, Row
 from service.jobs.job import Options
@@ -32,6 +32,7 @@ from service.serving import Serving
 from service.settings import ROOT, Settings
 from service.spool import Spool
 from service.timing import Watch
+from service.video.chunk import FrameChunk, Times
 from service.video.container import Container
 from service.video.pool import DecodePool
 from service.video.report import DecodeReport
@@ -64,13 +65,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Record:
-    """One piece. data: frames (N, H, W, 3) uint8 or features (N, D) float32, raw; about: JSON, of the last one."""
+    """One piece. data: frames (N, H, W, 3) uint8 or features (N, D) float32, raw; about: JSON, of the last one.
+
+    ticks, seconds: as `FrameChunk` has them, int64 and float64, raw.
+    """
 
     item: str
     index: int
     last: bool = False
     data: bytes = b""
     ticks: bytes = b""
+    seconds: bytes = b""
     about: str = ""
     row: str = ""
 
@@ -112,17 +117,15 @@ class Decode:
                     stream=self._task.options.stream, strict=self._task.options.strict,
                 )  # fmt: skip
                 with opening as clip:
-                    frames: list[Frames] = []
-                    ticks: list[NDArray[np.int64]] = []
+                    chunks: list[FrameChunk] = []
                     for chunk in clip.chunks():
-                        if sum(map(len, frames)) + len(chunk.frames) > PIECE_FRAMES:
-                            yield _piece(text, index, frames, ticks)
-                            index, frames, ticks = index + 1, [], []
-                        frames.append(chunk.frames.copy())
-                        ticks.append(chunk.ticks)
+                        if sum(len(held.frames) for held in chunks) + len(chunk.frames) > PIECE_FRAMES:
+                            yield _piece(text, index, chunks)
+                            index, chunks = index + 1, []
+                        chunks.append(FrameChunk(chunk.frames.copy(), chunk.ticks, chunk.seconds))
                         chunk.release()
                     about = {"report": asdict(clip.report()), "container": asdict(clip.container), "sha256": sha256}
-                    yield _piece(text, index, frames, ticks, json.dumps(about))
+                    yield _piece(text, index, chunks, json.dumps(about))
         except NOT_THE_ITEM_S:
             raise
         except Exception as error:  # noqa: BLE001  (as in Predictor)
@@ -164,7 +167,7 @@ class Score:
             clip = _Clip(self._serving, self._task)
             return Record(record.item, 0, last=True, row=clip.push(record, encoded.features))
         data = np.ascontiguousarray(encoded.features, np.float32).tobytes()
-        return Record(record.item, record.index, record.last, data, record.ticks, record.about)
+        return replace(record, data=data)
 
 
 class Join:
@@ -217,10 +220,12 @@ class _Clip:
         self._options = task.options
         self._head = HeadRun(model, spec_with(model.document.spec, task.options.answer))
         self._watch = Watch(None)
+        self._seconds: list[Times] = []
 
     def push(self, record: Record, features: Features) -> str:
         """The next piece; the row, of the last one."""
         self.num_pushed += 1
+        self._seconds.append(np.frombuffer(record.seconds, np.float64))
         for rows in pieces(np.frombuffer(record.ticks, np.int64)):
             self._head.push(features[rows])
         if not record.last:
@@ -229,7 +234,10 @@ class _Clip:
         item = Item(**json.loads(record.item))
         report, container = DecodeReport(**about["report"]), TypeAdapter(Container).validate_python(about["container"])
         scores, options = self._head.finish(), self._options.answer
-        said = conclude(self._head, scores, report, container, options, self._watch, sha256=about["sha256"])
+        said = conclude(
+            self._head, scores, report, container, options, self._watch, np.concatenate(self._seconds),
+            sha256=about["sha256"],
+        )  # fmt: skip
         return Row.ok(item, said).to_json()
 
 
@@ -238,10 +246,9 @@ def _failed(text: str, index: int, error: Exception) -> Record:
     return Record(text, index, last=index == 0, row=failed(item, error).to_json())
 
 
-def _piece(
-    item: str, index: int, frames: Sequence[Frames], ticks: Sequence[NDArray[np.int64]], about: str = ""
-) -> Record:
+def _piece(item: str, index: int, chunks: Sequence[FrameChunk], about: str = "") -> Record:
     return Record(
-        item, index, bool(about), np.concatenate(frames).tobytes(), np.concatenate(ticks).astype(np.int64).tobytes(),
-        about,
+        item, index, bool(about), np.concatenate([chunk.frames for chunk in chunks]).tobytes(),
+        np.concatenate([chunk.ticks for chunk in chunks]).tobytes(),
+        np.concatenate([chunk.seconds for chunk in chunks]).tobytes(), about,
     )  # fmt: skip

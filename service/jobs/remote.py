@@ -106,8 +106,6 @@ class Remote:
         return partial(self._web.opened, url) if is_web(url) else partial(object_store.opened, url, cancelled)
 
     def _fetch(self, url: str, cancelled: threading.Event) -> SpoolFile:
-        if cancelled.is_set():  # while a pause lasted
-            raise Cancelled(f"before {hidden(url)} was read")
         until = time.monotonic() + _LONGEST_FETCH_SECONDS
         file = self._spool.open()
         try:

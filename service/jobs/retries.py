@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import tenacity
 
-from service.errors import SpoolFull
+from service.errors import Cancelled, SpoolFull
 
 _Result = TypeVar("_Result")
 
@@ -49,14 +49,25 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float:
 
 
 def retrying(cancelled: threading.Event, call: Callable[..., _Result], *args: object) -> _Result:
-    """What `call` returns, or raises at last. No other try is begun once `cancelled` is set.
+    """What `call` returns, or raises at last. Once `cancelled` is set Cancelled is raised in place of a try.
 
     A SourceFailed that was given up won't pass: who calls may be retried as well, and the tries don't multiply.
     A spool that is full is waited for however long: other items will end.
     """
+    wait = tenacity.sleep_using_event(cancelled)
+
+    def check() -> None:
+        if cancelled.is_set():
+            raise Cancelled("before a source was read")
+
+    def pause(seconds: float) -> None:
+        wait(seconds)
+        check()  # tenacity would begin the next try
+
+    check()
     again = tenacity.Retrying(
         stop=lambda state: cancelled.is_set() or _given_up(state),
-        sleep=tenacity.sleep_using_event(cancelled),
+        sleep=pause,
         wait=_wait_seconds,
         retry=tenacity.retry_if_exception(_may_pass),
         reraise=True,

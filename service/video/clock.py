@@ -48,6 +48,7 @@ class Clock:
     def __init__(self, step_seconds: float, max_hold_seconds: float = math.inf) -> None:
         self.step_seconds = step_seconds
         self.max_hold_seconds = max_hold_seconds
+        self._believed_seconds = max(max_hold_seconds, step_seconds)
         self.num_frames = self.num_nominal = self.num_jumps = 0
         self.first_jump: Jump | None = None
         self.first_seconds = self.last_seconds = self.previous_seconds = self.last_step = math.nan
@@ -64,13 +65,23 @@ class Clock:
     def tick(self, pts_seconds: float) -> float:
         """The time of the next frame, seconds from the stream's start."""
         self.num_frames += 1
+        seconds = pts_seconds - self._offset
+        step = seconds - self.last_seconds
+        if self._was_given and self.num_frames > 2 and 2 * _LEAST_STEP_SECONDS < step <= self._believed_seconds:
+            # As nearly every frame of nearly every file: nothing below would come to another time.
+            self._filler = min(self.step_seconds, max(step, self.step_seconds * _LEAST_SHARE))
+            self._told, self._stands, self._fallen = seconds, 0, None
+            return self._move(seconds)
         if self.num_frames == 1:
             return self._first(pts_seconds)
-        seconds = pts_seconds - self._offset
+        return self._tick_with_care(pts_seconds, seconds)
+
+    def _tick_with_care(self, pts_seconds: float, seconds: float) -> float:
+        """Where a timestamp may be missing, wrong, repeated or of another clock. seconds: by our clock, so far."""
         if self.num_frames == 2 and self._was_given and 0.0 <= seconds < self.last_seconds:
             self.first_seconds = self.last_seconds = max(seconds - self.step_seconds, 0.0)
         step = seconds - self.last_seconds
-        if step > max(self.max_hold_seconds, self.step_seconds):
+        if step > self._believed_seconds:
             seconds = self.last_seconds + self._filler
             self._jump(Jump(self.last_seconds + self._offset, pts_seconds), seconds)
         elif step < 0.0 and self._fallen and 0.0 < pts_seconds - self._fallen.to_seconds <= self.max_hold_seconds:
@@ -93,10 +104,14 @@ class Clock:
             waits = self._stands < 2 and self.last_seconds - seconds <= _FALL_SECONDS
             seconds = self.last_seconds + (_LEAST_STEP_SECONDS if waits else self._filler)
         self.num_nominal += not (rises or repeats)
+        self._was_given = rises
+        return self._move(seconds)
+
+    def _move(self, seconds: float) -> float:
         self.last_step = seconds - self.last_seconds
         if self.last_step > self.longest_seconds:
             self.longest_seconds, self.longest_from_seconds = self.last_step, self.last_seconds
-        self.previous_seconds, self.last_seconds, self._was_given = self.last_seconds, seconds, rises
+        self.previous_seconds, self.last_seconds = self.last_seconds, seconds
         return seconds
 
     def end_seconds(self, stream_seconds: float | None = None) -> float:
@@ -113,7 +128,7 @@ class Clock:
 
     def end_seconds_held(self, hold_seconds: float) -> float:
         """The same, where the file says how long the last frame is shown."""
-        believed = _LEAST_STEP_SECONDS <= hold_seconds <= max(self.max_hold_seconds, self.step_seconds)
+        believed = _LEAST_STEP_SECONDS <= hold_seconds <= self._believed_seconds
         return self.last_seconds + (hold_seconds if believed else self._filler)
 
     @property

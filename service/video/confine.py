@@ -56,7 +56,7 @@ class FfmpegLog:
         return interlaced
 
     def _read(self) -> None:
-        size = os.fstat(self._file).st_size
+        size = os.lseek(self._file, 0, os.SEEK_CUR)  # all copies of a descriptor write at one offset (dup(2))
         if size == self._seen:
             return
         text = os.pread(self._file, min(size - self._seen, _LOG_BYTES), self._seen).decode("utf-8", "replace")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -23,8 +22,6 @@ from service.video.orientation import Orientation
 _PIECE_BYTES = 4096
 # MediaInfo's own speed, which reads some frames more.
 _BEYOND_THE_HEADERS = 0.5
-# Milliseconds are the rule; a loop in it has no end.
-_SOON_SECONDS = 2.0
 # Formats in which a track's length stands in tags, if anywhere.
 _BY_TAG = ("Matroska", "WebM", "Windows Media")
 _OF_PICTURES = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
@@ -162,29 +159,6 @@ def _tracks(file: BinaryIO, parse_speed: float = 0.0) -> list[Any]:
         return MediaInfo.parse(file, parse_speed=parse_speed, buffer_size=_PIECE_BYTES).tracks
     except ParseError:  # a broken file's words can make its XML invalid
         return []
-
-
-def identify_soon(file: BinaryIO, stream: int | None = None) -> Container:
-    """`identify` for a process that ends with its video: what hangs (MediaInfo on some broken headers) is left behind.
-
-    Such a file gives `Container()`; FFmpeg may still decode it.
-    """
-    found: list[Container | NoSuchStream] = []
-
-    def look() -> None:
-        try:
-            found.append(identify(file, stream))
-        except NoSuchStream as error:
-            found.append(error)
-
-    thread = threading.Thread(target=look, name="identify", daemon=True)
-    thread.start()
-    thread.join(_SOON_SECONDS)
-    if not found:
-        return Container()
-    if isinstance(found[0], NoSuchStream):
-        raise found[0]
-    return found[0]
 
 
 def is_of_pictures(codec: str | None) -> bool:

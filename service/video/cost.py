@@ -18,7 +18,7 @@ class Cost(BaseModel):
 
     basis: Literal["header", "walk"] = Field(description="Whether the length is the header's word or was measured.")
     frames_decoded: int = Field(description="Every frame up to the end.")
-    ticks: int = Field(description="Samples on the model's grid.")
+    ticks: int = Field(description="Samples on the model's grid; of a model that sees every frame those.")
     frames_encoded: int = Field(description="Frames that serve a tick: at most one a tick, and none twice.")
     decode_milliseconds: float | None = Field(description="Decoding all and converting the sampled.")
     encode_milliseconds: float | None = Field(description="Null where nobody has measured the encoder.")
@@ -56,6 +56,8 @@ def num_frames(facts: ProbeFacts) -> int | None:
 
 def num_ticks(facts: ProbeFacts, spec: ClipSpec) -> int:
     """Ticks from the first frame to the last one's end; 0 where the length is unknown."""
+    if spec.sample_fps is None:
+        return (num_frames(facts) or 0) - (facts.walk.frames_replaced if facts.walk else 0)
     if facts.duration_seconds is None:
         return 0
     first_seconds = facts.walk.first_seconds if facts.walk else 0.0

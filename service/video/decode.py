@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.video import sources
+from service.video.chunk import NO_TIMES, FrameChunk
 from service.video.clock import Clock
 from service.video.container import Container, identify
 from service.video.diagnosis import no_frame
@@ -30,24 +30,11 @@ from service.video.ending import Ending
 from service.video.errors import CorruptVideo
 from service.video.foresight import Foresight
 from service.video.frames import prepare
-from service.video.grid import SamplingGrid
+from service.video.grid import grid_of
 from service.video.limits import DecodeLimits
 from service.video.report import DecodeReport, check_enough, met
 from service.video.source import ErrorLog, Header, InterlacedFrame, Source
 from service.video.spec import ClipSpec
-
-
-@dataclass(frozen=True)
-class FrameChunk:
-    """Sampled frames in presentation order.
-
-    frames: (N, H, W, 3) uint8 RGB; ticks: (N,) int64, the grid ticks that each frame serves, all >= 1.
-    The frames may lie in memory that is shared with a decoder: call `release` when they have been read.
-    """
-
-    frames: NDArray[np.uint8]
-    ticks: NDArray[np.int64]
-    release: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
 
 
 class ClipReader:
@@ -61,8 +48,8 @@ class ClipReader:
     container: what the headers say, read here where it is not given; stream: which of the file's video streams, for
     that reading. log: FFmpeg's error lines, where the process keeps them; without it only undecodable packets count
     as damage. strict: the first damage raises. opening: entered around whatever opens the file again. Raises
-    EmptyFile, NotAVideo, NoVideoStream, NoSuchStream, CodecNotSupported, NoDecodableFrame, CorruptVideo, TooShort,
-    PastTheEnd, TooLong, TooManyPixels, TooManyFrames.
+    EmptyFile, NotAVideo, NoVideoStream, NoSuchStream, CodecNotSupported, NoDecodableFrame, CorruptVideo, RegionOutside,
+    TooShort, PastTheEnd, TooLong, TooManyPixels, TooManyFrames.
     """
 
     def __init__(
@@ -82,7 +69,7 @@ class ClipReader:
     ) -> None:
         self.spec = spec
         self.limits = limits or DecodeLimits()
-        self.grid = SamplingGrid(spec.sample_fps, start_seconds, end_seconds)
+        self.grid = grid_of(spec.sample_fps, start_seconds, end_seconds)
         self.container = identify(path, stream) if container is None else container
         self._path, self._num_threads, self._log, self._opening = path, num_threads, log, opening
         self._source: Source = sources.open_source(path, self.container, num_threads, log)
@@ -91,6 +78,8 @@ class ClipReader:
         self._clock = Clock(self.header.step_seconds, self.limits.max_hold_seconds)
         self._ending = Ending(self.container, self.header)
         self.limits.check_pixels(self.header.width, self.header.height)
+        if spec.region is not None:
+            spec.region.pixels(self.header.width, self.header.height)
         self.ended = False
         # The frame whose ticks are not known yet, and its picture where it was retrieved.
         self._pending = False
@@ -117,18 +106,18 @@ class ClipReader:
             raise ValueError(f"max_frames is {max_frames}; a chunk holds at least 1")
         shape = (max_frames, self.spec.frame_height, self.spec.frame_width, 3)
         while not self.ended:
-            frames = np.empty(shape, np.uint8)
-            ticks = self.fill(frames)
-            if len(ticks):
-                yield FrameChunk(frames[: len(ticks)], ticks)
+            chunk = self.fill(np.empty(shape, np.uint8))
+            if len(chunk.ticks):
+                yield chunk
 
-    def fill(self, out: NDArray[np.uint8], seconds: float = math.inf) -> NDArray[np.int64]:
+    def fill(self, out: NDArray[np.uint8], seconds: float = math.inf) -> FrameChunk:
         """Walk on and write sampled frames into `out`, until it is full, the video ends or `seconds` have passed.
 
-        out: (N, frame_height, frame_width, 3) uint8. Returns the ticks (<= N,) int64 of the frames written;
-        there may be none. `ended` is then whether the video has.
+        out: (N, frame_height, frame_width, 3) uint8. Returns the frames written, a view of it; there may be none.
+        `ended` is then whether the video has.
         """
         ticks: list[int] = []
+        times: list[float] | None = [] if self.spec.sample_fps is None else None
         until = time.monotonic() + seconds
         while len(ticks) < len(out) and not self.ended:
             if self._catch_up:
@@ -138,9 +127,12 @@ class ClipReader:
                     self._advance()
                 if served := self._settle(out[len(ticks)]):
                     ticks.append(served)
+                    if times is not None:
+                        times.append(self._last_used)
             if time.monotonic() > until:
                 break
-        return np.array(ticks, np.int64)
+        own = NO_TIMES if times is None else np.array(times, np.float64)
+        return FrameChunk(out[: len(ticks)], np.array(ticks, np.int64), own)
 
     @property
     def first_damage(self) -> tuple[float, str] | None:
@@ -150,6 +142,8 @@ class ClipReader:
     def report(self) -> DecodeReport:
         """What the pass met; meaningful once the video has ended."""
         header, (width, height) = self.header, self.header.upright_size
+        if self.grid.origin_seconds is None:
+            raise ValueError("no frame has come yet; exhaust chunks() first")
         return DecodeReport(
             duration_seconds=round(self._end_seconds(), 6),
             stream_start_seconds=self.container.start_seconds,
@@ -169,14 +163,14 @@ class ClipReader:
             frames_damaged=self._source.damaged,
             first_seconds=round(self._first_used, 6),
             last_seconds=round(self._last_used, 6),
-            origin_seconds=round(self.grid.tick_seconds(0), 6),
+            origin_seconds=round(self.grid.origin_seconds, 6),
             ticks=self.grid.num_ticks,
             ticks_end_seconds=round(self._ticks_end_seconds(), 6),
             warnings=(*self._first_words(), *self._last_words()),
         )
 
     def _first_words(self) -> Iterator[str]:
-        return met(self._clock, self._source, self._dropped, says_interlaced=self.container.interlaced)
+        return met(self._clock, self._source, self._dropped, self.spec, says_interlaced=self.container.interlaced)
 
     def _last_words(self) -> Iterator[str]:
         return self._ending.warnings(self._clock, is_damaged=self._source.gaps > 0) if self._at_end else iter(())
@@ -188,7 +182,7 @@ class ClipReader:
         return self._ending.seconds(self._clock, is_damaged=self._source.gaps > 0)
 
     def _ticks_end_seconds(self) -> float:
-        end = self.grid.tick_seconds(self.grid.num_ticks)
+        end = self.grid.ticks_end_seconds
         return min(end, self._end_seconds()) if self._at_end else end
 
     def _advance(self) -> None:
@@ -220,12 +214,11 @@ class ClipReader:
         if self._pending:
             since = self._clock.last_seconds if self._at_end else self._clock.previous_seconds
             until = self._end_seconds() if self._at_end else self._clock.last_seconds
-            due = self.grid.due(since, until)
-            self.limits.check_ticks(self.grid.num_ticks + due, self.spec.sample_fps)
-            if due and not self._retrieved:
-                self._decode_again()
-                return 0
-            if due:
+            if due := self.grid.due(since, until):
+                self.limits.check_ticks(self.grid.num_ticks + due, self.spec.sample_fps)
+                if not self._retrieved:
+                    self._decode_again()
+                    return 0
                 served = self._take(since, until, out)
         self._pending, self._picture, self._retrieved = False, None, False
         if self._at_end or self.grid.exhausted:

@@ -25,7 +25,7 @@ from service.video.confine import (
     open_files_again,
     open_no_more_files,
 )
-from service.video.container import Container, identify_soon
+from service.video.container import Container
 from service.video.decode import ClipReader
 from service.video.diagnosis import explain, no_frame
 from service.video.errors import (
@@ -37,6 +37,7 @@ from service.video.errors import (
     VideoError,
 )
 from service.video.facts import ProbeFacts
+from service.video.identify_soon import identify_soon
 from service.video.limits import DecodeLimits
 from service.video.probe import Prober, unopened
 from service.video.report import DecodeReport
@@ -133,23 +134,24 @@ class ClipTask:
     def turn(self, go: Go) -> Reply:
         """Open the video if it is not, and fill a segment; the last reply has the report."""
         started = time.monotonic()
-        opened: dict[str, Any] = {}
+        said: dict[str, Any] = {}
         if self._reader is None:
             self._reader = self._open()
-            opened = {"container": self._container, "open_seconds": time.monotonic() - started}
+            said = {"container": self._container, "open_seconds": time.monotonic() - started}
         try:
-            ticks = self._reader.fill(self._frames[go.segment], TURN_SECONDS - (time.monotonic() - started))
+            chunk = self._reader.fill(self._frames[go.segment], TURN_SECONDS - (time.monotonic() - started))
         except NoDecodableFrame as error:
             self._check_memory(self._reader)
             damage = self._reader.first_damage
             raise explain(error, self._container, damage and damage[1]) from error
+        said |= {"ticks": chunk.ticks.tolist(), "seconds": chunk.seconds.tolist()}
         if not self._reader.ended:
-            return Reply(ticks=ticks.tolist(), **opened)
+            return Reply(**said)
         self._check_memory(self._reader)
         report = self._reader.report()
         return Reply(
-            ticks=ticks.tolist(), ended=True, report=report, cpu_seconds=time.process_time() - self._cpu_before,
-            reusable=self._may_go_on and self._left_no_trace(report), **opened,
+            ended=True, report=report, cpu_seconds=time.process_time() - self._cpu_before,
+            reusable=self._may_go_on and self._left_no_trace(report), **said,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -70,6 +70,14 @@ class NoSuchStream(VideoError):
     remedy = "leave `stream` out, or take one of those that the message lists"
 
 
+class RegionOutside(VideoError):
+    """The region asked for is not within the picture."""
+
+    code = "region_outside"
+    title = "Region outside the picture"
+    remedy = "give a region within the picture, whose size the message has, or fractions"
+
+
 class TooShort(VideoError):
     """Fewer sampled frames than the model's `min_frames`."""
 

@@ -69,6 +69,9 @@ class Walk(Facts):
     commonest_step_seconds: float | None
     longest_step_seconds: float | None
     frames_without_time: int = Field(description="Frames whose timestamp is missing, or does not rise.")
+    frames_replaced: int = Field(
+        default=0, description="Frames whose place the next one takes at once, as it has the same timestamp."
+    )
     jumps: int = Field(default=0, description="Places where the clock jumps, as of joined recordings.")
     keyframes: Keyframes | None = Field(description="Null where the decoder doesn't tell the pictures' types.")
 

@@ -98,18 +98,18 @@ def _model(facts: ProbeFacts, limits: DecodeLimits, spec: ClipSpec) -> Iterator[
     measured = facts.walk is not None and facts.walk.complete
     report = _error if measured else _warning
     says = "the clip gives" if measured else "by its header the clip gives"
-    rate = f"{spec.sample_fps:g} per second"
+    many = f"{ticks} frames" if spec.sample_fps is None else f"{ticks} samples at {spec.sample_fps:g} per second"
     if ticks < spec.min_frames:
         yield report(
             "too_short",
-            f"{says} {ticks} samples at {rate}, the model needs {spec.min_frames}; send a longer clip",
+            f"{says} {many}, the model needs {spec.min_frames}; send a longer clip",
         )
     if ticks > limits.max_ticks:
         yield report(
             "too_many_frames",
-            f"{says} {ticks} samples at {rate}, the limit is {limits.max_ticks}; cut the video, or raise max_ticks",
+            f"{says} {many}, the limit is {limits.max_ticks}; cut the video, or raise max_ticks",
         )
-    if facts.fps and facts.fps < spec.sample_fps * 0.99:
+    if spec.sample_fps and facts.fps and facts.fps < spec.sample_fps * 0.99:
         yield _info(
             "low_rate",
             f"{facts.fps:.3g} frames a second, and the model samples {spec.sample_fps:g}: frames are repeated",

@@ -21,13 +21,15 @@ def prepare(bgr: Image, spec: ClipSpec, orientation: Orientation, out: Image, pi
     bgr: (h, w, 3) uint8, as stored; pixel_aspect: width of a stored pixel by its height (the sample aspect ratio,
     ITU-T H.264 E.2.1); out: (frame_height, frame_width, 3) uint8 RGB, C-contiguous.
 
-    Each side is halved while it is at least twice the target, a plain mean of neighbours (cheap, no
-    aliasing), then brought to it bilinearly by less than 2. The turn comes last, on few pixels: with the
-    target's sides swapped for it, the picture is the same.
+    The spec's region is cut out first. Each side is halved while it is at least twice the target, a plain mean of
+    neighbours (cheap, no aliasing), then brought to it bilinearly by less than 2. The turn comes last, on few
+    pixels: with the target's sides swapped for it, the picture is the same.
     """
     height, width = spec.frame_height, spec.frame_width
     if orientation.swaps_sides:
         height, width = width, height
+    if spec.region is not None:
+        bgr = spec.region.of(bgr, orientation)
     if spec.resize == "crop":
         bgr = _centre(bgr, height * pixel_aspect / width)
     while (down := 1 + (bgr.shape[0] >= 2 * height)) * (across := 1 + (bgr.shape[1] >= 2 * width)) > 1:

@@ -51,8 +51,15 @@ class DecodeLimits:
                 limit=self.max_duration_seconds,
             )
 
-    def check_ticks(self, num_ticks: int, sample_fps: float) -> None:
+    def check_ticks(self, num_ticks: int, sample_fps: float | None) -> None:
         """Raises TooManyFrames: timestamps are the file's word, and one frame may claim to stand for a year."""
+        if num_ticks > self.max_ticks and sample_fps is None:
+            raise TooManyFrames(
+                f"the model sees every frame, and there are more than {self.max_ticks}; cut the video, or raise "
+                "max_ticks",
+                value=num_ticks,
+                limit=self.max_ticks,
+            )
         if num_ticks > self.max_ticks:
             raise TooManyFrames(
                 f"the timestamps ask for {num_ticks} samples at {sample_fps:g} per second, the limit is "

@@ -84,11 +84,12 @@ def _scale(case: _Case) -> Remedy:
 
 def _cut(case: _Case) -> Remedy:
     """To what all limits of length allow."""
-    seconds = case.limits.max_duration_seconds
-    if case.spec:
+    seconds, most = case.limits.max_duration_seconds, case.limits.max_frames_walked
+    if case.spec and case.spec.sample_fps:
         seconds = min(seconds, (case.limits.max_ticks - 1) / case.spec.sample_fps)
-    frames = case.facts.num_frames or 0
-    count = ("-frames:v", str(case.limits.max_frames_walked)) if frames > case.limits.max_frames_walked else ()
+    elif case.spec:
+        most = min(most, case.limits.max_ticks)
+    count = ("-frames:v", str(most)) if (case.facts.num_frames or 0) > most else ()
     return Remedy(after=("-t", f"{seconds:.10g}", *count))
 
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from service.errors import ReelserveError
 from service.fairness import Priority
 from service.metrics import DECODERS_ENDED, VIDEOS_OPEN
+from service.video.chunk import FrameChunk
 from service.video.container import Container
-from service.video.decode import FrameChunk
 from service.video.errors import DecoderCrashed, DecoderLost, DecodeTimeout
 from service.video.facts import ProbeFacts
 from service.video.report import DecodeReport
@@ -121,6 +121,7 @@ class OpenVideo:
                 yield FrameChunk(
                     self._segments.frames(segment)[first : len(reply.ticks)],
                     np.array(reply.ticks[first:], np.int64),
+                    np.array(reply.seconds[first:], np.float64),
                     partial(self._segments.give_back, segment),
                 )
             else:
@@ -130,15 +131,19 @@ class OpenVideo:
 
     def batches(self, num_frames: int) -> Iterator[FrameChunk]:
         """The same frames, so many at a time, the last ones fewer, however turns cut them; copied."""
-        held: list[tuple[NDArray[np.uint8], int]] = []
+        frames: list[NDArray[np.uint8]] = []
+        ticks: list[int] = []
+        seconds: list[float] = []
         for chunk in self.chunks():
-            held += zip(chunk.frames.copy(), chunk.ticks.tolist(), strict=True)
+            frames.extend(chunk.frames.copy())
+            ticks += chunk.ticks.tolist()
+            seconds += chunk.seconds.tolist()
             chunk.release()
-            while len(held) >= num_frames:
-                yield _chunk_of(held[:num_frames])
-                del held[:num_frames]
-        if held:
-            yield _chunk_of(held)
+            while len(frames) >= num_frames:
+                yield _chunk_of(frames[:num_frames], ticks[:num_frames], seconds[:num_frames])
+                del frames[:num_frames], ticks[:num_frames], seconds[:num_frames]
+        if frames:
+            yield _chunk_of(frames, ticks, seconds)
 
     @property
     def busy_seconds(self) -> float:
@@ -268,5 +273,5 @@ class OpenVideo:
         return DecoderLost(f"a decode process was killed from outside ({name}); try again", value=name)
 
 
-def _chunk_of(frames: list[tuple[NDArray[np.uint8], int]]) -> FrameChunk:
-    return FrameChunk(np.stack([frame for frame, _ in frames]), np.array([ticks for _, ticks in frames], np.int64))
+def _chunk_of(frames: list[NDArray[np.uint8]], ticks: list[int], seconds: list[float]) -> FrameChunk:
+    return FrameChunk(np.stack(frames), np.array(ticks, np.int64), np.array(seconds, np.float64))

@@ -20,7 +20,8 @@ class DecodeReport:
 
     duration_seconds: from the stream's start to the end of the last frame walked; stream_start_seconds: that start,
     after the file's; width, height: of the picture upright, stored pixels; origin_seconds: the grid's first tick;
-    ticks_end_seconds: when the last one ends, 1 / sample_fps after it or with the stream.
+    ticks_end_seconds: when the last one ends, 1 / sample_fps after it or with the stream; of frames that are ticks
+    themselves with its frame.
     """
 
     duration_seconds: float
@@ -47,10 +48,13 @@ class DecodeReport:
     warnings: tuple[str, ...] = ()
 
 
-def met(clock: Clock, source: Source, num_dropped: int, *, says_interlaced: bool = False) -> Iterator[str]:
+def met(
+    clock: Clock, source: Source, num_dropped: int, spec: ClipSpec, *, says_interlaced: bool = False
+) -> Iterator[str]:
     """Warnings about times, fields and damage. num_dropped: sampled frames that could not be converted.
     says_interlaced: the container does, and so does its warning.
     """
+    is_grid = spec.sample_fps is not None
     if clock.num_nominal:
         yield (
             f"{clock.num_nominal} of {clock.num_frames} frames had no rising timestamp; "
@@ -66,13 +70,14 @@ def met(clock: Clock, source: Source, num_dropped: int, *, says_interlaced: bool
         yield f"the stream does not say when it starts; times are rounded to the nominal {clock.step_seconds:.4f} s"
     if clock.longest_seconds > _LONG_SECONDS:
         yield (
-            f"a frame is shown for {clock.longest_seconds:.1f} s, from {clock.longest_from_seconds:.3f} s on: it fills "
-            "all ticks of that time"
+            f"a frame is shown for {clock.longest_seconds:.1f} s, from {clock.longest_from_seconds:.3f} s on: it "
+            f"{'fills all ticks of that time' if is_grid else 'is one tick, as any other'}"
         )
     if source.is_interlaced and not says_interlaced:
         yield "the video is interlaced; its fields were not separated"
     if num_dropped:
-        yield f"{num_dropped} sampled frames could not be decoded; the next ones took their place"
+        became = "the next ones took their place" if is_grid else "they are no ticks"
+        yield f"{num_dropped} sampled frames could not be decoded; {became}"
     if source.first_damage:
         at, words = source.first_damage
         lost = f", and in {source.gaps} places frames are missing" if source.gaps else ""
@@ -95,9 +100,9 @@ def check_enough(num_ticks: int, spec: ClipSpec, span: tuple[float, float], stre
     remedies = ["an earlier start_seconds"] * (start > 0) + ["a later end_seconds"] * (end < stream_end_seconds)
     part = f" from {start:g} s to {min(end, stream_end_seconds):g} s" if remedies else ""
     remedy = f"give {' or '.join(remedies)}" if remedies else "send a longer clip"
+    rate = "" if spec.sample_fps is None else f" at {spec.sample_fps:g} per second"
     raise TooShort(
-        f"the clip{part} gives {num_ticks} frames at {spec.sample_fps:g} per second, the model needs "
-        f"{spec.min_frames}; {remedy}",
+        f"the clip{part} gives {num_ticks} frames{rate}, the model needs {spec.min_frames}; {remedy}",
         value=num_ticks,
         limit=spec.min_frames,
     )

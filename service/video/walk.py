@@ -8,6 +8,7 @@ from typing import Literal
 
 from service.video.clock import Clock
 from service.video.facts import Keyframes, Walk
+from service.video.grid import REPLACED_SECONDS
 
 # Matroska, FLV and others keep whole milliseconds: a timestamp is off by half of one, a step by one.
 _ROUNDING_SECONDS = 1e-3 + 1e-6
@@ -27,7 +28,7 @@ class Tally:
         self._shortest, self._longest = math.inf, 0.0
         self._sum, self._counted = 0.0, 0
         self._previous_is_true = False
-        self._intra = 0
+        self._intra = self._replaced = 0
         self._run_frames = self._longest_run_frames = 0
         self._run_from = self._longest_run = 0.0
 
@@ -44,6 +45,7 @@ class Tally:
         if self.num_frames > 1 and is_true and self._previous_is_true:
             self._add_step(self.clock.last_step)
         self._previous_is_true = is_true
+        self._replaced += self.num_frames > 1 and self.clock.last_step <= REPLACED_SECONDS
         if intra:
             self._end_run(at)
             self._intra += 1
@@ -67,6 +69,7 @@ class Tally:
             commonest_step_seconds=self._commonest() if counted else None,
             longest_step_seconds=round(self._longest, 6) if counted else None,
             frames_without_time=clock.num_nominal,
+            frames_replaced=self._replaced,
             jumps=clock.num_jumps,
             keyframes=self._keyframes(end_seconds),
         )

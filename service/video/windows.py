@@ -85,35 +85,36 @@ def smooth(scores: Scores, width: int) -> Scores:
     return smoothed
 
 
-def absorb(labels: Labels, cells: list[Window], scores: Scores, min_ticks: int) -> Labels:
-    """Labels (cells,) in which no run is shorter than `min_ticks`, unless one run is all there is.
+def absorb(labels: Labels, edges: NDArray[np.int64], scores: Scores, least: int) -> Labels:
+    """Labels (cells,) in which no run is shorter than `least`, unless one run is all there is.
 
+    edges: (cells + 1,), where each cell begins and the last one ends, in ticks or in microseconds, as `least` is.
     The shortest run goes first, of equal ones the earliest. Of its two neighbours the one takes it whose label has
     the higher mean score over the run's cells, of equal ones the earlier; neighbours with one label become one run,
     and so on until none is too short. scores: (cells, K).
     """
-    if min_ticks <= 1:
+    if least <= 1:
         return labels
-    labels = labels.copy()
-    edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(cells)]
-    stop = dict(zip(edges, edges[1:], strict=False))  # of the run that starts there, both as numbers of cells
-    before = dict(zip(edges[1:], edges, strict=False))  # the start of the run that stops there
+    labels, at_edge, num_cells = labels.copy(), edges.tolist(), len(labels)
+    turns = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), num_cells]
+    stop = dict(zip(turns, turns[1:], strict=False))  # of the run that starts there, both as numbers of cells
+    before = dict(zip(turns[1:], turns, strict=False))  # the start of the run that stops there
 
     def queued(start: int) -> tuple[int, int, int]:
-        return cells[stop[start] - 1].stop - cells[start].start, start, stop[start]
+        return at_edge[stop[start]] - at_edge[start], start, stop[start]
 
-    queue = [queued(start) for start in edges[:-1]]
+    queue = [queued(start) for start in turns[:-1]]
     heapq.heapify(queue)
     while queue:
         length, start, end = heapq.heappop(queue)
-        if length >= min_ticks or len(stop) == 1:
+        if length >= least or len(stop) == 1:
             break
         if stop.get(start) != end:
             continue  # it was absorbed, or grew, since it was queued
-        beside = [labels[at] for at in (start - 1, end) if 0 <= at < len(cells)]
+        beside = [labels[at] for at in (start - 1, end) if 0 <= at < num_cells]
         means = scores[start:end, beside].mean(axis=0)
         labels[start:end] = label = beside[int(means.argmax())]
-        if end < len(cells) and labels[end] == label:
+        if end < num_cells and labels[end] == label:
             end = stop.pop(end)
         if start > 0 and labels[start - 1] == label:
             del stop[start]

@@ -91,9 +91,13 @@ class Exit(Message):
 
 
 class Reply(Message):
-    """The answer to a turn. cpu_seconds: of this video, so far. reusable: the process takes another video."""
+    """The answer to a turn: of each frame in the segment its ticks and, where frames are the ticks, its time.
+
+    cpu_seconds: of this video, so far. reusable: the process takes another video.
+    """
 
     ticks: list[int] = []
+    seconds: list[float] = []
     ended: bool = False
     container: Container | None = None
     open_seconds: float = 0.0

@@ -17,6 +17,7 @@ soak* [--minutes M]
 batch* [--rounds N] [--limit-seconds S] [--kills N] [--kill-clips N]
 jobs* [--seconds S] [--rounds N] [--items N]
 hdr [--clips N]
+shots [--films FOLDER] [--most-films N] [--sides NAME,...] [--detections NAME=FILE]
 sweep [--runtime NAME] [--precisions fp32,...] [--sizes N,...] [--executors N]
 agreement CHECKPOINT MANIFEST SPLIT
 export-speed [CHECKPOINT] [--rounds N] [--seconds S] [--batch-frames N] [--out FILE]
@@ -64,7 +65,7 @@ def main(arguments: list[str]) -> None:
         case ["decode-memory", *flags]:
             decode_memory.main(flags)
         case [
-            ("overload" | "film" | "overlap" | "mixes" | "soak" | "sweep" | "batch" | "jobs" | "hdr") as name,
+            ("overload" | "film" | "overlap" | "mixes" | "soak" | "sweep" | "batch" | "jobs" | "hdr" | "shots") as name,
             *flags,
         ]:
             import_module(f"tests.bench.{name}").main(flags)

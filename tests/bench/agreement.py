@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from models.checkpoint import Checkpoint
-from models.dataset import read
-from models.features import extract
-from models.windowed import clip_scores, windowed
+from models.data.features import extract
+from models.data.manifests import read
+from models.data.windowed import windowed
+from models.served import clip_scores
 from service.video.pool import DecodePool
 from tests.server import serve
 
@@ -55,7 +56,7 @@ def main(checkpoint_path: str, manifest: str, split: str) -> None:
         ]
     for clip, answer, features in zip(clips, answers, features_of, strict=True):
         with torch.inference_mode():
-            wanted = clip_scores(head, windowed([features], [0], checkpoint.spec))[0]
+            wanted = clip_scores(head, windowed([features], torch.tensor([0]), checkpoint.spec))[0]
         agreed += int(answer.argmax() == wanted.argmax())
         right += int(checkpoint.labels[int(answer.argmax())] == clip.label)
         worst = max(worst, float(np.abs(answer - wanted).max()))

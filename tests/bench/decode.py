@@ -9,11 +9,13 @@ grab        OpenCV only grabs
 pyav        PyAV decodes every frame, scales the sampled ones bilinearly to RGB; stretched, not cropped
 decord      its reader scales the sampled frames; stretched, not cropped
 torchcodec  the same
+before      `ours` of another checkout with its own environment (`--before FOLDER`): what a change costs, as also
+            OpenCV, and so the limit, may be another one there
 
-Run: `python -m tests.bench decode [--rounds N] [--seconds S] [--sizes WxH,...] [--sides NAME,...]`, of H.264 at a
-constant rate; `--codec av1` of AV1 (with `--sides ours,pyav`: against PyAV alone). `--times`: what a variable rate
-costs, on one clip whose timestamps alone differ: `constant`; `phone`, each frame up to 6 ms early or late; `held`, one
-picture held for two seconds in the middle of the clip, which has it decoded twice up to there.
+Run: `python -m tests.bench decode [--rounds N] [--seconds S] [--sizes WxH,...] [--sides NAME,...] [--before FOLDER]`,
+of H.264 at a constant rate; `--codec av1` of AV1 (with `--sides ours,pyav`: against PyAV alone). `--times`: what a
+variable rate costs, on one clip whose timestamps alone differ: `constant`; `phone`, each frame up to 6 ms early or
+late; `held`, one picture held for two seconds in the middle of the clip, which has it decoded twice up to there.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import argparse
 import importlib
 import random
 import statistics
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -40,7 +43,8 @@ from tests.bench.slices import Side, alternate, ratio
 from tests.long_clips import loop, moving
 
 FRAME_SIDE = 224
-SPEC = ClipSpec(sample_fps=8.0, frame_height=FRAME_SIDE, frame_width=FRAME_SIDE, resize="crop")
+SAMPLE_FPS = 8.0
+SPEC = ClipSpec(sample_fps=SAMPLE_FPS, frame_height=FRAME_SIDE, frame_width=FRAME_SIDE, resize="crop")
 CHUNK_FRAMES = 16
 SIZES = "320x240,1280x720,1920x1080"
 SIDES = ("ours", "in-process", "limit", "grab", "pyav", "decord", "torchcodec")
@@ -61,6 +65,36 @@ def ours(path: Path, num_credits: int = 1) -> Iterator[Callable[[], int]]:
                 return walked
 
         yield run
+
+
+# Of another checkout: a pass over the clip for each line that it is sent; it answers with the frames walked.
+_PASSES = """
+import sys
+from pathlib import Path
+import cv2
+from tests.bench.decode import ours
+cv2.setNumThreads(1)
+with ours(Path(sys.argv[1])) as run:
+    for line in sys.stdin:
+        print(run(), flush=True)
+"""
+
+
+@contextmanager
+def before(path: Path, checkout: Path) -> Iterator[Callable[[], int]]:
+    """`ours` of another checkout, in its environment (`make env`)."""
+    command = [str(checkout / ".venv/bin/python"), "-c", _PASSES, str(path)]
+    with subprocess.Popen(command, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin
+        assert other.stdout
+        asked, told = other.stdin, other.stdout
+
+        def run() -> int:
+            print(file=asked, flush=True)
+            return int(told.readline())
+
+        yield run
+        asked.close()
 
 
 def in_process(path: Path) -> int:
@@ -88,7 +122,7 @@ def grab(path: Path) -> int:
 
 def pyav(path: Path) -> int:
     """Decode all, scale the sampled."""
-    grid = SamplingGrid(SPEC.sample_fps)
+    grid = SamplingGrid(SAMPLE_FPS)
     walked = 0
     with av.open(path) as container:
         stream = container.streams.video[0]
@@ -214,7 +248,7 @@ def of_times(size: str, options: argparse.Namespace, folder: Path) -> None:
 
 def table(rates: dict[str, list[float]]) -> None:
     """Median rates, and the ratios to `limit` and to `grab` where these ran."""
-    references = [name for name in ("limit", "grab", "pyav") if name in rates]
+    references = [name for name in ("limit", "grab", "pyav", "before") if name in rates]
     print(f"{'side':<12}{'frames/s':>9}" + "".join(f"{'/ ' + name:>24}" for name in references))
     for side, values in rates.items():
         against = "".join(f"{ratio(values, rates[name]):>24}" for name in references)
@@ -230,6 +264,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--sides", default=",".join(SIDES))
     parser.add_argument("--codec", choices=("h264", "av1"), default="h264")
     parser.add_argument("--times", action="store_true", help="what a variable rate costs")
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help="another checkout to decode with as well")
     options = parser.parse_args(arguments)
     cv2.setNumThreads(1)
     for size in options.sizes.split(","):
@@ -241,6 +276,8 @@ def main(arguments: list[str]) -> None:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             clip = make_clip(Path(folder), width, height, options.codec)
             sides = make_sides(clip, options.sides.split(","), stack)
+            if options.before:
+                sides.append(Side("before", stack.enter_context(before(clip, options.before.resolve()))))
             rates = alternate(sides, options.rounds, options.seconds)
             walked, sampled = _walk(clip)
         print(
@@ -257,7 +294,7 @@ def _capture(path: Path) -> cv2.VideoCapture:
 def _walk(path: Path) -> tuple[list[float], list[int]]:
     """Times of all frames, grabbed; indices of the sampled ones, retrieved."""
     capture = _capture(path)
-    grid = SamplingGrid(SPEC.sample_fps)
+    grid = SamplingGrid(SAMPLE_FPS)
     step = 1.0 / capture.get(cv2.CAP_PROP_FPS)
     times: list[float] = []
     sampled: list[int] = []

@@ -47,14 +47,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from export.certificate import devices, versions
-from export.encoder import export_encoder, half_precision
-from export.head import HeadGraph, export_head
-from export.placement import runtimes_here
+from export.prove.certify import devices, versions
+from export.prove.placement import runtimes_here
+from export.trace.encoder import export_encoder, half_precision
+from export.trace.head import HeadGraph, export_head
 from models import encoders
-from models.baselines import HeadSettings
 from models.checkpoint import Checkpoint
 from models.encoders import ImageEncoder, folded
+from models.head_settings import HeadSettings
 from models.heads import SequenceHead
 from service.bundle import EncoderDocument, Runtime
 from service.engine.batch_sizes import BatchSizes
@@ -333,7 +333,8 @@ def export_naively(module: nn.Module, example: Tensor, axes: tuple[str, ...]) ->
 def eager(subject: Subject, setting: Setting) -> Parts:
     """PyTorch as it is, and folded."""
     sides: dict[str, dict[str, Compute]] = {}
-    for name, encoder in (("eager", subject.encoder), ("eager, folded", folded(subject.encoder))):
+    fast = folded(subject.encoder, subject.frame_height, subject.frame_width)
+    for name, encoder in (("eager", subject.encoder), ("eager, folded", fast)):
         sides[name] = _eager_side(subject, setting, encoder)
     del sides["eager, folded"]["head"]  # the head has nothing to fold
     return _by_part(sides)

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from rich.console import Console
 
-from tests.bench import batch, film, jobs, latency, mixes, overlap, overload, soak, sweep, throughput
+from tests.bench import batch, film, jobs, latency, mixes, overlap, overload, shots, soak, sweep, throughput
 from tests.bench.report import RESULTS
 
 _WIDTH = 160
@@ -29,6 +29,7 @@ _SHOWN: Mapping[str, tuple[Any, Any, Callable[[Any, Console], None]]] = {
     "soak": (soak, soak.Soak, lambda found, console: _texts(console, found)),
     "batch": (batch, batch.Batch, lambda found, console: _texts(console, found)),
     "jobs": (jobs, jobs.Jobs, lambda found, console: _texts(console, found)),
+    "shots": (shots, shots.Shots, shots.show),
     "sweep": (sweep, sweep.Sweep, lambda found, console: _texts(console, found)),
 }
 

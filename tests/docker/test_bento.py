@@ -141,7 +141,7 @@ def test_serves_a_clip_and_stops_on_sigterm(bento: Path, home: Path, tmp_path: P
 
 
 BUNDLES = 'models: ["actions-lstm:1"]'
-STORE = "import pathlib, sys, export.bento; export.bento.store(*map(pathlib.Path, sys.argv[1:]))"
+STORE = "import pathlib, sys, export.write.bento; export.write.bento.store(*map(pathlib.Path, sys.argv[1:]))"
 
 
 def build_naming(models: str, version: str, home: Path, folder: Path) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.clips import ProofClip
+from export.prove.clips import ProofClip
+from export.scores import score_clips, write_scores
 from tests.drawn import draw
+from tests.export.models import LABELS, build
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,9 +25,18 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[ProofClip]:
-    """Shorter than a window, some windows, and a remainder; in one folder."""
+    """As few as a certificate takes: shorter than a window, some windows, and a remainder; in one folder."""
     folder = tmp_path_factory.mktemp("proof")
-    return [ProofClip(draw(folder / f"{n}.mp4", num_frames=n, width=64, height=48).path) for n in (6, 25, 63)]
+    frames = (6, 25, 63, 5, 7, 8, 9, 11)
+    return [ProofClip(draw(folder / f"{n}.mp4", num_frames=n, width=64, height=48).path) for n in frames]
+
+
+@pytest.fixture(scope="session")
+def scores(clips: list[ProofClip], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The table of `tests.export.models:build`, for the option --scores."""
+    table = tmp_path_factory.mktemp("scores") / "scores.csv"
+    write_scores(table, LABELS, score_clips(build(), clips))
+    return table
 
 
 @pytest.fixture(scope="session")

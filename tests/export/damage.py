@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from export.graphs import RECURRENT
+from export.trace.graphs import RECURRENT
 from models.encoders import IMAGENET_MEAN, IMAGENET_STD, ImageEncoder
 
 Graph = Callable[[onnx.ModelProto], None]

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from export.prove.clips import ProofClip
+from export.prove.proof import Report
+from export.scores import score_clips
 from export.source import VideoModel
+from export.write.bundle import Options, write_bundle
 from models.encoders import ImageEncoder
 from models.heads import HeadDims, SequenceHead
 from service.bundle import Source
@@ -107,6 +115,25 @@ def video_model(head: nn.Module, *, task: str = "clip", name: str = "mine") -> V
         sources=SOURCES,
         created="2026-01-01T00:00:00+00:00",
     )
+
+
+def scored(model: VideoModel, clips: Sequence[ProofClip]) -> VideoModel:
+    """The model as its training left it, with its scores of the clips; without them where its modules are broken."""
+    try:
+        return dataclasses.replace(model, clips_scored=score_clips(model, clips))
+    except Exception:  # noqa: BLE001  (whatever a broken network raises: the export is to say it)
+        return model
+
+
+def write_scored(
+    model: VideoModel,
+    out: Path,
+    clips: Sequence[ProofClip],
+    options: Options | None = None,
+    report: Report = lambda row: None,
+) -> Path:
+    """`write_bundle` of a model that was trained as it is."""
+    return write_bundle(scored(model, clips), out, clips, options, report)
 
 
 def build() -> VideoModel:

@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from export.bundle import write_bundle
-from export.clips import ProofClip
-from export.encoder import export_encoder
 from export.errors import CheckFailed, ExportError, UnsupportedModule
+from export.prove.clips import ProofClip
+from export.trace.encoder import export_encoder
 from models.encoders import ImageEncoder
 from tests.export import stateful, unsupported, unsupported_encoders
-from tests.export.models import FEATURES, PackedGRU, build, encoder, video_model
+from tests.export.models import FEATURES, PackedGRU, build, encoder, video_model, write_scored
 
 # The head (of tests.export.unsupported or stateful) → who is at fault, what it does, what to do about it.
 HEADS: dict[str, tuple[type[ExportError], str, str, str]] = {
@@ -95,7 +94,7 @@ def test_a_head_is_refused_with_module_and_remedy(
     torch.manual_seed(0)
     head = _head(name)
     with pytest.raises(ExportError) as refused:
-        write_bundle(video_model(head), out, clips)
+        write_scored(video_model(head), out, clips)
     message = str(refused.value)
     assert type(refused.value) is kind
     assert message.startswith(module)
@@ -109,7 +108,7 @@ def test_a_head_is_refused_with_module_and_remedy(
 @pytest.mark.parametrize("name", ["Head", "ZeroStart", "MeanNotStreamed", "MeanInStep"])
 def test_the_remedies_work(name: str, clips: list[ProofClip], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    folder = write_bundle(video_model(_head(name)), tmp_path, clips)
+    folder = write_scored(video_model(_head(name)), tmp_path, clips)
     assert (folder / "certificate.json").exists()
 
 
@@ -147,7 +146,7 @@ def test_an_encoder_is_refused_with_module_and_remedy(
     broken: nn.Module, module: str, fault: str, remedy: str, clips: list[ProofClip], tmp_path: Path
 ) -> None:
     with pytest.raises(ExportError) as refused:
-        write_bundle(replace(build(), encoder=broken.eval()), tmp_path / "zoo", clips)
+        write_scored(replace(build(), encoder=broken.eval()), tmp_path / "zoo", clips)
     message = str(refused.value)
     assert message.startswith(module)
     assert fault in message
@@ -157,18 +156,18 @@ def test_an_encoder_is_refused_with_module_and_remedy(
 
 def test_without_clips_nothing_is_certified(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"the certificate is proven on real clips.*--clips"):
-        write_bundle(build(), tmp_path / "zoo", [])
+        write_scored(build(), tmp_path / "zoo", [])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_encoder_of_the_same_name_is_not_overwritten(clips: list[ProofClip], tmp_path: Path) -> None:
-    write_bundle(build(), tmp_path, clips)
+    write_scored(build(), tmp_path, clips)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     other = encoder()
     with torch.no_grad():
         other.get_parameter("cnn.project.weight").mul_(1.01)
     with pytest.raises(ExportError, match=r"holds another encoder.*export to an empty folder"):
-        write_bundle(replace(video_model(PackedGRU(), name="second"), encoder=other), tmp_path, clips)
+        write_scored(replace(video_model(PackedGRU(), name="second"), encoder=other), tmp_path, clips)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 

@@ -16,7 +16,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.models import ModelStore
 from typer.testing import CliRunner
 
-from export.bento import BentoStoreError, store
+from export.write.bento import BentoStoreError, store
 from service.bundle import canonical_sha256, file_sha256
 from service.cli import app
 from service.errors import BundleError
@@ -126,7 +126,7 @@ def test_the_same_bytes_once_more_change_nothing(models: Path, tiny: Path) -> No
 def test_other_bytes_under_a_tag_are_refused(models: Path, tiny: Path, tmp_path: Path) -> None:
     keep(tiny)
     before = files(models)
-    other = sealed(tmp_path / "other", rows=(ROW.model_copy(update={"measured": 2e-6}),))
+    other = sealed(tmp_path / "other", rows=(*ROWS, ROW.model_copy(update={"measured": 2e-6})))
     (other / "MODEL_CARD.md").write_text("A card.")
     with pytest.raises(BentoStoreError) as caught:
         keep(other)

@@ -13,20 +13,20 @@ import pytest
 import torch
 from torch import nn
 
-from export import bundle as bundle_module
-from export.bundle import Options, write_bundle
-from export.clips import ProofClip
-from export.encoder import export_encoder
 from export.errors import CheckFailed, ExportError
-from export.head import HeadGraph, export_head
-from export.proof import difference
+from export.prove.clips import ProofClip
+from export.prove.structure import faults
 from export.source import VideoModel
-from export.structure import faults
+from export.trace.encoder import export_encoder
+from export.trace.head import HeadGraph, export_head
+from export.write import bundle as bundle_module
+from export.write.bundle import Options
 from models.heads import HeadDims, SequenceHead
-from service.bundle import CertificateRow
+from service.certificate import CertificateRow
+from service.differences import difference
 from tests.export import damage
 from tests.export.damage import Graph, Module
-from tests.export.models import FEATURES, LABELS, encoder, sequence_head, video_model
+from tests.export.models import FEATURES, LABELS, encoder, sequence_head, video_model, write_scored
 
 HEAD, ENCODER = "head graph, faults", "encoder graph, faults"
 OUTPUTS, STATE, FEATURES_LINE = "head outputs, grid", "head state, grid", "encoder features, random frames"
@@ -120,7 +120,7 @@ def test_a_broken_export_stops_at_its_line(
     rows: list[CertificateRow] = []
     model = video_model(_head(broken.of), task="frame" if broken.of.endswith("frames") else "clip")
     with pytest.raises(CheckFailed, match="^" + re.escape(broken.line)) as failed:
-        write_bundle(model, tmp_path, clips, report=rows.append)
+        write_scored(model, tmp_path, clips, Options(replace=True), rows.append)
     assert broken.says.lower() in str(failed.value).lower()
     assert [row.check for row in rows if not row.passed] == [broken.line] == [rows[-1].check]
     assert _files(tmp_path) == before
@@ -129,7 +129,7 @@ def test_a_broken_export_stops_at_its_line(
 def test_an_unbroken_export_passes_every_line(clips: list[ProofClip], tmp_path: Path) -> None:
     rows: list[CertificateRow] = []
     head = sequence_head(HeadDims(FEATURES, 6, len(LABELS)))
-    write_bundle(video_model(head), tmp_path, clips, Options(fp16=True), rows.append)
+    write_scored(video_model(head), tmp_path, clips, Options(fp16=True), rows.append)
     assert {broken.line for broken in BROKEN.values()} <= {row.check for row in rows if row.passed}
     assert {row.precision for row in rows} == {"fp32", "fp16"}
     assert {"encoder graph, faults", "nodes misplaced"} <= {row.check for row in rows if row.precision == "fp16"}
@@ -143,7 +143,7 @@ def test_an_encoder_that_drifts_in_fp16_is_caught(clips: list[ProofClip], tmp_pa
         weight = model.encoder.get_parameter("cnn.project.weight")
         model.encoder.get_parameter("cnn.project.bias").sub_(100 * weight.sum(dim=1))
     with pytest.raises(CheckFailed, match=rf"^{FEATURES_LINE} \(onnxruntime-cpu, fp16, measured on cpu\)"):
-        write_bundle(model, tmp_path / "zoo", clips, Options(fp16=True))
+        write_scored(model, tmp_path / "zoo", clips, Options(fp16=True))
     assert not (tmp_path / "zoo").exists()
 
 
@@ -157,11 +157,11 @@ def test_an_encoder_that_overflows_in_fp16_is_caught(
 ) -> None:
     """The same features in float32, by way of numbers beyond float16's 65504; a CPU's fp16 would not show it."""
     model = _scaled(norm, residual)
-    write_bundle(model, tmp_path / "fp32", clips)
+    write_scored(model, tmp_path / "fp32", clips)
     with pytest.raises(
         ExportError, match=rf"^{named} of the encoder reaches [\d.e+]+, .*65504.*export without --fp16$"
     ):
-        write_bundle(model, tmp_path / "zoo", clips, Options(fp16=True))
+        write_scored(model, tmp_path / "zoo", clips, Options(fp16=True))
     assert not (tmp_path / "zoo").exists()
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from export.errors import CheckFailed, UnsupportedModule
-from export.head import HeadGraph, export_head
-from export.structure import faults
+from export.prove.structure import faults
+from export.trace.head import HeadGraph, export_head
 from service.bundle import Task
 from tests.export import unsupported
 from tests.export.models import FEATURES, LABELS

@@ -10,14 +10,15 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from export.bundle import Options, write_bundle
-from export.clips import ProofClip
-from export.encoder import ENCODER_AXES, export_encoder, half_precision
-from export.structure import faults
-from export.tolerances import tolerance_of
-from service.bundle import HEAD_LINES, CertificateDocument, read_document
+from export.prove.clips import ProofClip
+from export.prove.structure import faults
+from export.trace.encoder import ENCODER_AXES, export_encoder, half_precision
+from export.write.bundle import Options
+from service.bundle import ModelDocument, read_document
+from service.certificate import HEAD_LINES, CertificateDocument
 from service.engine.sessions import open_session
-from tests.export.models import FEATURES, build, encoder
+from service.tolerances import tolerance_of
+from tests.export.models import FEATURES, build, encoder, write_scored
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +68,9 @@ def test_it_is_smaller_and_its_features_are_within_tolerance(
 
 
 def test_a_precision_measured_on_a_cpu_covers_no_runtime(clips: list[ProofClip], tmp_path: Path) -> None:
-    folder = write_bundle(build(), tmp_path, clips, Options(fp16=True))
+    folder = write_scored(build(), tmp_path, clips, Options(fp16=True))
     certificate = read_document(folder / "certificate.json", CertificateDocument)
+    model = read_document(folder / "model.json", ModelDocument)
     rows = [row for row in certificate.rows if row.precision == "fp16" and row.runtime == "onnxruntime-cpu"]
     assert {row.measured_on for row in rows} == {"cpu"}
     assert {row.check for row in rows} >= {"encoder features, random frames", "real clips, scores", "real clips, top-1"}
@@ -77,14 +79,14 @@ def test_a_precision_measured_on_a_cpu_covers_no_runtime(clips: list[ProofClip],
     on_a_cpu = certificate.model_copy(
         update={"rows": tuple(row for row in certificate.rows if row.runtime == "onnxruntime-cpu")}
     )
-    assert on_a_cpu.covers("onnxruntime-cpu", "fp32")
-    assert not on_a_cpu.covers("onnxruntime-cpu", "fp16")
-    assert not on_a_cpu.covers("onnxruntime-cuda", "fp16")
+    assert on_a_cpu.covers("onnxruntime-cpu", "fp32", model)
+    assert not on_a_cpu.covers("onnxruntime-cpu", "fp16", model)
+    assert not on_a_cpu.covers("onnxruntime-cuda", "fp16", model)
     on_a_gpu, head_on_a_gpu = (
         tuple(row.model_copy(update={"runtime": "onnxruntime-cuda", "measured_on": "gpu"}) for row in measured)
         for measured in (rows, [row for row in on_a_cpu.rows if row.check in HEAD_LINES])
     )
     both = on_a_cpu.model_copy(update={"rows": on_a_gpu + head_on_a_gpu})
-    assert both.covers("onnxruntime-cuda", "fp16")
-    assert not both.covers("onnxruntime-cuda", "fp32")
-    assert not on_a_cpu.model_copy(update={"rows": on_a_cpu.rows + on_a_gpu}).covers("onnxruntime-cuda", "fp16")
+    assert both.covers("onnxruntime-cuda", "fp16", model)
+    assert not both.covers("onnxruntime-cuda", "fp32", model)
+    assert not on_a_cpu.model_copy(update={"rows": on_a_cpu.rows + on_a_gpu}).covers("onnxruntime-cuda", "fp16", model)

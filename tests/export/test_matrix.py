@@ -11,15 +11,18 @@ from typing import get_args
 import onnx
 import pytest
 
-from export.head import HeadGraph, export_head
-from export.proof import Proof
-from export.prove_head import GRID, RunHead, prove_head
-from export.reference import Reference
-from export.structure import faults
+from export.prove.grid import GRID, RunHead, prove_head
+from export.prove.proof import Proof
+from export.prove.reference import Reference
+from export.prove.structure import faults
+from export.trace.head import HeadGraph, export_head
+from models.cells import CELLS
 from models.heads import Cell, HeadDims, ManyToOne, Pooling
-from service.bundle import CertificateRow, EncoderReference, Grid, ModelDocument
+from service.bundle import EncoderReference, ModelDocument
+from service.certificate import CertificateRow, Grid
 from service.engine.sessions import open_session
 from tests.export.models import FEATURES, LABELS, SPEC, sequence_head, video_model
+from tests.models import toy_cell
 
 # One frame, one clip, several of both, and more frames than the graph was traced with.
 SMALL = Grid(batches=(1, 3), times=(1, 9))
@@ -32,7 +35,7 @@ HIDDEN = 6
 POOLINGS: tuple[Pooling, ...] = (*get_args(ManyToOne), "none")
 EVERY = [
     HeadDims(FEATURES, HIDDEN, len(LABELS), pooling, cell, num_layers, bidirectional)
-    for cell, num_layers, bidirectional, pooling in itertools.product(get_args(Cell), (1, 2), (False, True), POOLINGS)
+    for cell, num_layers, bidirectional, pooling in itertools.product(CELLS, (1, 2), (False, True), POOLINGS)
 ]
 
 
@@ -59,7 +62,7 @@ def prove(content: bytes, graph: HeadGraph, folder: Path, grid: Grid) -> list[Ce
 
 
 def test_the_matrix_is_whole() -> None:
-    assert len(set(EVERY)) == 4 * 2 * 2 * 4
+    assert len(set(EVERY)) == 5 * 2 * 2 * 4
 
 
 @pytest.mark.parametrize("dims", EVERY, ids=said)
@@ -77,8 +80,27 @@ def test_a_head_is_plain_onnx_and_equals_pytorch(dims: HeadDims, tmp_path: Path)
     ]
 
 
+@pytest.mark.parametrize(
+    ("pooling", "bidirectional"), [("none", False), ("none", True), ("mean", False), ("attention", True)]
+)
+def test_a_head_of_projected_rows_and_their_differences(
+    pooling: Pooling,
+    bidirectional: bool,
+    tmp_path: Path,
+) -> None:
+    dims = HeadDims(
+        FEATURES, HIDDEN, len(LABELS), pooling, "gru", 1, bidirectional, projection_size=5, differences=True
+    )
+    graph = graph_of(dims)
+    content = export_head(graph)
+    assert faults(onnx.load_from_string(content), graph.axes, len(graph.state)) == []
+    rows = prove(content, graph, tmp_path, SMALL)
+    streamed = not bidirectional
+    assert ("head streaming invariance" in [row.check for row in rows]) is streamed
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", get_args(Cell))
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_head_of_each_cell_on_the_grid_of_certificates(cell: Cell, tmp_path: Path) -> None:
     graph = graph_of(HeadDims(FEATURES, 16, len(LABELS), "attention", cell, 2))
     rows = prove(export_head(graph), graph, tmp_path, GRID)
@@ -88,7 +110,7 @@ def test_a_head_of_each_cell_on_the_grid_of_certificates(cell: Cell, tmp_path: P
 
 def _is_plain(model: onnx.ModelProto, dims: HeadDims) -> None:
     """One recurrent node a layer with all it needs, in opset 18 of ONNX's own operators; no control flow."""
-    op_type = {"rnn": "RNN", "gru": "GRU"}.get(dims.cell, "LSTM")
+    op_type = {"rnn": "RNN", "rnn-relu": "RNN", "gru": "GRU"}.get(dims.cell, "LSTM")
     counts = Counter(node.op_type for node in model.graph.node)
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
     assert {"Loop", "Scan", "If", "Dropout", "Slice"}.isdisjoint(counts)
@@ -101,7 +123,8 @@ def _is_plain(model: onnx.ModelProto, dims: HeadDims) -> None:
         assert attributes.pop("direction") == (b"bidirectional" if dims.bidirectional else b"forward")
         assert attributes.pop("hidden_size") == HIDDEN
         assert attributes.pop("linear_before_reset", 0) == (op_type == "GRU")
-        assert set(attributes.pop("activations", [b"Tanh"])) == {b"Tanh"}
+        activation = [b"Relu" if dims.cell == "rnn-relu" else b"Tanh"] if op_type == "RNN" else []
+        assert attributes.pop("activations", []) == activation * (2 if dims.bidirectional else 1)
         assert attributes == {}
         given = [*node.input, *[""] * (8 - len(node.input))]
         assert set(given[1:4]) <= weights
@@ -137,3 +160,24 @@ def _has_readable_names(model: onnx.ModelProto) -> None:
     assert {"classifier.bias", "rnn.layer0_W", "rnn.layer0_R", "rnn.layer0_B"} <= set(names)
     assert names.count("classifier.weight") + names.count("classifier.mat_mul.constant") == 1  # folded: transposed
     assert any(re.fullmatch(r"rnn\.(rnn|lstm|gru)", name) for name in names)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_cell_of_one_file_is_exported_and_proven(
+    bidirectional: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CELLS, toy_cell.ROW.name, toy_cell.ROW)
+    graph = graph_of(HeadDims(FEATURES, HIDDEN, len(LABELS), "mean", toy_cell.ROW.name, 2, bidirectional))
+    content = export_head(graph)
+    model = onnx.load_from_string(content)
+    assert faults(model, graph.axes, len(graph.state)) == []
+    assert [node.op_type for node in model.graph.node].count("RNN") == 2
+    assert prove(content, graph, tmp_path, SMALL)
+
+
+def test_dropout_between_layers_stays_out_of_the_graph() -> None:
+    graph = graph_of(HeadDims(FEATURES, HIDDEN, len(LABELS), "mean", "peephole-lstm", 2, dropout=0.5))
+    graph.module.train()
+    assert export_head(graph) == export_head(
+        graph_of(HeadDims(FEATURES, HIDDEN, len(LABELS), "mean", "peephole-lstm", 2))
+    )

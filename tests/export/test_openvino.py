@@ -10,27 +10,28 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from export import placement as placement_module
-from export import proof as proof_module
 from export.__main__ import app
-from export.bundle import Options, write_bundle
-from export.clips import ProofClip
 from export.errors import CheckFailed
-from export.placement import misplaced, openvino_placement
-from export.proof import Proof
-from export.tolerances import TOLERANCES, Tolerance, tolerance_of
-from service.bundle import ENCODER_LINES, CertificateDocument, CertificateRow, Placement, Precision
+from export.prove import placement as placement_module
+from export.prove import proof as proof_module
+from export.prove.clips import ProofClip
+from export.prove.placement import misplaced, openvino_placement
+from export.prove.proof import Proof
+from export.write.bundle import Options
+from service.bundle import Precision
+from service.certificate import ENCODER_LINES, CertificateDocument, CertificateRow, Placement
 from service.engine.openvino_runtime import compile_encoder, has_bf16
-from service.registry import verify
-from tests.export.models import build
+from service.registry import Bundle, verify
+from service.tolerances import TOLERANCES, Tolerance, tolerance_of
+from tests.export.models import build, write_scored
 
 FILES = ("mine/1/head.onnx", "mine/1/model.json", "encoders/small-net-32x32/encoder.onnx")
 bf16_here = pytest.mark.skipif(not has_bf16(), reason="this CPU computes no bf16")
 
 
-def exported(clips: list[ProofClip], out: Path) -> CertificateDocument:
-    write_bundle(build(), out, clips, Options(openvino=True))
-    return verify(out / "mine" / "1", out / "encoders").certificate
+def exported(clips: list[ProofClip], out: Path) -> Bundle:
+    write_scored(build(), out, clips, Options(openvino=True))
+    return verify(out / "mine" / "1", out / "encoders")
 
 
 def where_convolutions_are(certificate: CertificateDocument) -> set[tuple[int, str]]:
@@ -43,7 +44,8 @@ def where_convolutions_are(certificate: CertificateDocument) -> set[tuple[int, s
 
 @bf16_here
 def test_both_precisions_are_proven_and_the_graphs_are_the_same(clips: list[ProofClip], tmp_path: Path) -> None:
-    certificate = exported(clips, tmp_path / "with")
+    bundle = exported(clips, tmp_path / "with")
+    certificate = bundle.certificate
     precisions: tuple[Precision, ...] = ("fp32", "bf16")
     for precision in precisions:
         rows = [row for row in certificate.rows if (row.runtime, row.precision) == ("openvino-cpu", precision)]
@@ -52,14 +54,14 @@ def test_both_precisions_are_proven_and_the_graphs_are_the_same(clips: list[Proo
         assert {row.check: row.limit for row in rows} == {
             row.check: tolerance_of(row.check, precision).limit for row in rows
         }
-        assert certificate.covers("openvino-cpu", precision)
+        assert certificate.covers("openvino-cpu", precision, bundle.model)
     found = {row.precision: row.measured for row in rows_of(certificate, "encoder features, random frames")}
     assert found["fp32"] < 1e-5 < 1e-4 < found["bf16"]
     providers = {(2, "OpenVINO's CPU plugin in fp32"), (2, "OpenVINO's CPU plugin in bf16")}
     assert where_convolutions_are(certificate) == providers
     assert certificate.left_out == ()
     assert "openvino" in certificate.versions
-    write_bundle(build(), tmp_path / "without", clips)
+    write_scored(build(), tmp_path / "without", clips)
     for name in FILES:
         assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
 
@@ -80,9 +82,10 @@ def test_a_model_that_bf16_spoils_is_served_without_it(
         return dataclasses.replace(tolerance, limit=0.0) if spoiled else tolerance
 
     monkeypatch.setattr(proof_module, "tolerance_of", strict)
-    certificate = exported(clips, tmp_path)
-    assert certificate.failing() == []
-    assert certificate.covers("openvino-cpu", "fp32")
+    bundle = exported(clips, tmp_path)
+    certificate = bundle.certificate
+    assert certificate.failing(bundle.model) == []
+    assert certificate.covers("openvino-cpu", "fp32", bundle.model)
     assert {row.precision for row in certificate.rows} == {"fp32"}
     assert where_convolutions_are(certificate) == {(2, "OpenVINO's CPU plugin in fp32")}
     [left_out] = certificate.left_out
@@ -98,8 +101,9 @@ def test_a_cpu_without_bf16_does_not_prove_it(
     monkeypatch.setattr(
         placement_module, "compile_encoder", lambda path, _, count: compile_encoder(path, "fp32", count)
     )
-    certificate = exported(clips, tmp_path)
-    assert not certificate.covers("openvino-cpu", "bf16")
+    bundle = exported(clips, tmp_path)
+    certificate = bundle.certificate
+    assert not certificate.covers("openvino-cpu", "bf16", bundle.model)
     [left_out] = certificate.left_out
     assert left_out.startswith("openvino-cpu, bf16: nodes misplaced")
     assert "Conv of the encoder on OpenVINO's CPU plugin in fp32" in left_out

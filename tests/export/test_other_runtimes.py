@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from export.encoder import export_encoder
-from export.head import HeadGraph, export_head
+from export.trace.encoder import export_encoder
+from export.trace.head import HeadGraph, export_head
 from models.heads import HeadDims
 from tests.export.models import encoder as small_encoder
 from tests.export.models import sequence_head

@@ -9,11 +9,12 @@ import onnx
 import pytest
 from onnx import helper
 
-from export.encoder import export_encoder
-from export.head import HeadGraph, export_head
-from export.placement import by_design, misplaced, placement, runtimes_here
+from export.prove.placement import by_design, misplaced, placement, runtimes_here
+from export.trace.encoder import export_encoder
+from export.trace.head import HeadGraph, export_head
 from models.heads import Cell, HeadDims
-from service.bundle import Placement, Runtime
+from service.bundle import Runtime
+from service.certificate import Placement
 from tests.export.models import FEATURES, FramewiseLSTM, encoder, sequence_head
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
@@ -73,11 +74,14 @@ def test_every_convolution_of_an_encoder_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "encoder.onnx"
     path.write_bytes(export_encoder(encoder(), 32, 32))
     [line] = placement(path, "encoder", "onnxruntime-cpu", {"frames": np.zeros((2, 32, 32, 3), np.uint8)})
-    assert line == Placement(graph="encoder", op_type="Conv", nodes=2, runtime="onnxruntime-cpu", provider=CPU)
+    # Two, and where 8 channels are a block of the CPU's layout (AVX2; AVX-512 has 16) the batch norm becomes a third.
+    assert line.nodes in (2, 3)
+    assert line == Placement(graph="encoder", op_type="Conv", nodes=line.nodes, runtime="onnxruntime-cpu", provider=CPU)
 
 
 @pytest.mark.parametrize(
-    ("cell", "op_type"), [("rnn", "RNN"), ("lstm", "LSTM"), ("gru", "GRU"), ("peephole-lstm", "LSTM")]
+    ("cell", "op_type"),
+    [("rnn", "RNN"), ("rnn-relu", "RNN"), ("lstm", "LSTM"), ("gru", "GRU"), ("peephole-lstm", "LSTM")],
 )
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_every_recurrent_node_of_a_head_is_counted(cell: Cell, op_type: str, num_layers: int, tmp_path: Path) -> None:

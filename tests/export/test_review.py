@@ -10,15 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.bundle import Options, write_bundle
-from export.clips import ProofClip
 from export.errors import ExportError, UnsupportedModule
-from export.head import HeadGraph, export_head
-from export.proof import Worst, relative_difference
+from export.prove.clips import ProofClip
+from export.prove.proof import Worst
 from export.source import VideoModel
+from export.trace.head import HeadGraph, export_head
+from export.write.bundle import Options
 from models.heads import HeadDims, SequenceHead
+from service.differences import relative_difference
 from service.registry import verify
-from tests.export.models import FEATURES, LABELS, sequence_head, video_model
+from tests.export.models import FEATURES, LABELS, sequence_head, video_model, write_scored
 
 DIMS = HeadDims(FEATURES, 6, len(LABELS))
 
@@ -105,7 +106,7 @@ class LearnedStart(LastOf):
 
 def exported(head: nn.Module, clips: list[ProofClip], out: Path, **changes: object) -> Path:
     model = VideoModel(**{**vars(video_model(head)), **changes})
-    folder = write_bundle(model, out, clips)
+    folder = write_scored(model, out, clips)
     verify(folder, out / "encoders")
     return folder
 
@@ -167,7 +168,7 @@ def test_what_the_documents_can_t_hold_is_said_first(
 ) -> None:
     model = VideoModel(**{**vars(video_model(sequence_head(DIMS))), **changes})
     with pytest.raises(ExportError, match=said):
-        write_bundle(model, tmp_path / "a" / "b", clips, Options(version))
+        write_scored(model, tmp_path / "a" / "b", clips, Options(version))
     assert list(tmp_path.iterdir()) == []
 
 

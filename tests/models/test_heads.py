@@ -7,14 +7,19 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from models.heads import Cell, HeadDims, MeanOfFeatures, Pooling, SequenceHead, SingleFrame
+from models.cells import CELLS
+from models.heads import HeadDims, MeanOfFeatures, Pooling, SequenceHead, SingleFrame
 from models.recurrent import PeepholeLSTM
 
-CELLS: tuple[Cell, ...] = ("rnn", "lstm", "gru", "peephole-lstm")
 POOLINGS: tuple[Pooling, ...] = ("last", "mean", "attention", "none")
 KINDS = [
     HeadDims(6, 5, 3, pooling, cell, num_layers, bidirectional)
     for cell, pooling, num_layers, bidirectional in itertools.product(CELLS, POOLINGS, (1, 2), (False, True))
+] + [
+    HeadDims(6, 5, 3, pooling, "gru", 1, bidirectional, projection_size=projection_size, differences=differences)
+    for pooling, bidirectional, (projection_size, differences) in itertools.product(
+        POOLINGS, (False, True), ((4, False), (0, True), (4, True))
+    )
 ]
 
 
@@ -49,6 +54,16 @@ def test_chunks_with_carried_state_equal_the_whole(dims: HeadDims) -> None:
     assert {name: values.shape[1] for name, values in state.items()} == dims.state_sizes
     got = torch.cat(answers, dim=1) if dims.pooling == "none" else answers[-1]
     torch.testing.assert_close(got, head(features, torch.tensor([10, 10])))
+
+
+def test_differences_are_those_from_tick_to_tick() -> None:
+    head = head_of(HeadDims(6, 5, 3, "none", differences=True))
+    seen: list[torch.Tensor] = []
+    head.rnn.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].data))
+    features = torch.rand(1, 4, 6, dtype=torch.float64)
+    head(features, torch.tensor([4]))
+    torch.testing.assert_close(seen[0][:, :6], features[0])
+    torch.testing.assert_close(seen[0][:, 6:], features[0].diff(dim=0, prepend=features[0, :1]).abs())
 
 
 def test_attention_holds_where_scores_are_extreme() -> None:

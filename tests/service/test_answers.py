@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.answers import MAX_WINDOW_FRAMES, MAX_WINDOWS_PER_FRAME, Answer, AnswerOptions, answer, spec_with
-from service.bundle import ModelDocument
+from service.bundle import Abstention, ModelDocument
 from service.engine.clip_scores import ClipScores
 from service.errors import BadParameter
 from service.results import LabelScore, Segment
@@ -61,6 +61,15 @@ def test_the_best_labels_over_the_clip_come_first_and_ties_by_label_order() -> N
     assert [best.label for best in answered(scores, AnswerOptions(top_k=1)).predictions] == ["label-1"]
 
 
+def test_below_its_threshold_a_clip_is_none_of_the_labels() -> None:
+    """The score that counts is the one before rounding; all labels are told all the same."""
+    shy = THREE.model_copy(update={"abstain": Abstention(threshold=0.5, kept=0.9, kept_accuracy=0.98, clips=40)})
+    sure, unsure = per_tick([[0.5, 0.2, 0.3]]), per_tick([[0.4999999, 0.2000001, 0.3]])
+    assert [answered(scores, model=shy).abstained for scores in (sure, unsure)] == [False, True]
+    assert answered(unsure, model=shy).predictions == answered(unsure).predictions != []
+    assert not answered(unsure).abstained, "a model without a threshold names the best"
+
+
 def test_segments_end_where_the_next_begins_and_the_last_after_the_last_frame() -> None:
     """Four ticks a second from 0.5 s; the last frame is at 9.23 s and counts for a quarter of a second."""
     assert answered(of_labels("aabbb")).segments == [
@@ -97,6 +106,60 @@ def test_a_segment_of_just_the_least_length_stays(sample_fps: float, seconds: fl
     scores = of_labels("a" * 40 + "b" * ticks + "a" * 40)
     assert len(answered(scores, AnswerOptions(min_segment_seconds=seconds), model).segments) == 3
     assert len(answered(scores, AnswerOptions(min_segment_seconds=seconds + 0.01), model).segments) == 1
+
+
+# A frame model that sees every frame; the last one is gone at 9.48 s.
+EVERY = document("frame", 3, SPEC.model_copy(update={"sample_fps": None}))
+STARTS = (0.5, 0.533367, 0.566733, 3.1, 3.1001, 4.0, 9.4)
+
+
+def answered_at(
+    scores: ClipScores, starts: tuple[float, ...], options: AnswerOptions | None = None, model: ModelDocument = EVERY
+) -> Answer:
+    return answer(model, scores, REPORT, options or AnswerOptions(), np.array(starts))
+
+
+def test_segments_of_frames_are_at_the_frames_own_times() -> None:
+    found = said(answered_at(of_labels("aabbbca"), STARTS))
+    assert found == [
+        ("label-0", 0.5, 0.566733), ("label-1", 0.566733, 4.0), ("label-2", 4.0, 9.4), ("label-0", 9.4, 9.48),
+    ]  # fmt: skip
+
+
+def test_cells_of_a_clip_model_are_so_many_frames() -> None:
+    spec = SPEC.model_copy(update={"sample_fps": None, "window_frames": 3, "stride_frames": 2})
+    windows = cover(7, spec)
+    scores = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
+    clip = ClipScores(windows, scores, *timeline(7, windows, scores, 2))
+    found = said(answered_at(clip, STARTS, model=document("clip", 3, spec)))
+    assert found == [("label-0", 0.5, 0.566733), ("label-1", 0.566733, 3.1001), ("label-2", 3.1001, 9.48)]
+
+
+def test_how_long_a_run_of_frames_is_tells_its_time_and_not_their_number() -> None:
+    """One frame that is shown for seconds is longer than three that are gone in a tenth."""
+    starts = (0.0, 3.0, 3.04, 3.08, 3.12)
+    found = said(answered_at(of_labels("abbba"), starts, AnswerOptions(min_segment_seconds=0.5)))
+    assert found == [("label-0", 0.0, 9.48)]
+    found = said(answered_at(of_labels("baaac"), starts, AnswerOptions(min_segment_seconds=0.5)))
+    assert [(start, end) for _, start, end in found] == [(0.0, 3.12), (3.12, 9.48)]
+    assert len(said(answered_at(of_labels("abbba"), starts, AnswerOptions(min_segment_seconds=0.12)))) == 3
+    assert len(said(answered_at(of_labels("abbba"), starts, AnswerOptions(min_segment_seconds=0.1201)))) == 1
+
+
+@pytest.mark.parametrize("fps", [30000 / 1001, 25.0, 240.0, 1000.0])
+def test_of_frames_too_a_segment_of_just_the_least_length_stays(fps: float) -> None:
+    """Wherever it lies: times are told in microseconds."""
+    for at in range(4, 60):
+        starts = tuple(index / fps for index in range(70))
+        scores = of_labels("a" * at + "b" * 3 + "a" * (67 - at))
+        assert len(answered_at(scores, starts, AnswerOptions(min_segment_seconds=round(3 / fps, 6))).segments) == 3
+        assert len(answered_at(scores, starts, AnswerOptions(min_segment_seconds=3 / fps + 5e-6)).segments) == 1
+
+
+@pytest.mark.parametrize("seconds", [1e3, 1.7976931348623157e308])
+def test_of_frames_too_a_least_length_beyond_the_clip_leaves_one_segment(seconds: float) -> None:
+    options = AnswerOptions(min_segment_seconds=seconds)
+    assert len(answered_at(of_labels("aabbbca"), STARTS, options).segments) == 1
 
 
 @pytest.mark.parametrize("seconds", [1e3, 1.7976931348623157e308])

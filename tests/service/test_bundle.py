@@ -5,23 +5,19 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from service.bundle import (
-    ENCODER_LINES,
-    HEAD_LINES,
-    CertificateDocument,
     EncoderDocument,
     ModelDocument,
-    Precision,
-    Runtime,
     canonical_sha256,
     file_sha256,
-    head_runtime,
     read_document,
     write_document,
 )
+from service.certificate import CertificateDocument
 from service.errors import BundleError
-from tests.bundles import ROW, ROWS, ZOO, proven, sealed
+from tests.bundles import sealed
 
 
 @pytest.fixture
@@ -49,6 +45,14 @@ def test_the_canonical_hash_is_that_of_the_content(folder: Path, model: ModelDoc
     assert canonical_sha256(shuffled) == canonical_sha256(folder / "model.json")
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert canonical_sha256(shuffled) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_number_may_be_one_and_a_softmax_may_not(model: ModelDocument) -> None:
+    """The softmax of one label is always 1."""
+    content = model.model_dump() | {"labels": ("speed",)}
+    assert ModelDocument.model_validate(content | {"score": "none"}).labels == ("speed",)
+    with pytest.raises(ValidationError, match="the softmax of one is always 1: name 2 at least"):
+        ModelDocument.model_validate(content | {"score": "softmax"})
 
 
 @pytest.mark.parametrize(
@@ -86,13 +90,12 @@ def test_file_sha256(tmp_path: Path, size: int) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("format", 2),
         ("name", "../up"),
         ("name", "UPPER"),
         ("name", ""),
         ("version", "1/2"),
         ("task", "detect"),
-        ("labels", ["one"]),
+        ("labels", []),
         ("head_sha256", "0" * 63),
         ("score", "argmax"),
         ("spec", {"sample_fps": 0}),
@@ -104,6 +107,21 @@ def test_a_wrong_field_is_named(folder: Path, field: str, value: object) -> None
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
     with pytest.raises(BundleError, match=rf"model\.json: {field}.*export the bundle again"):
         read_document(path, ModelDocument)
+
+
+@pytest.mark.parametrize(
+    ("found", "remedy"),
+    [
+        (1, r"is of format 1, which .*`python -m models train` .*`python -m export CHECKPOINT --replace`.*`--scores`"),
+        (3, r"is of format 3, this service reads 2: update the service"),
+    ],
+)
+def test_another_format_is_said_before_its_fields(folder: Path, found: int, remedy: str) -> None:
+    for name, kind in (("model.json", ModelDocument), ("certificate.json", CertificateDocument)):
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"format": found, "surprise": 1}))
+        with pytest.raises(BundleError, match=remedy):
+            read_document(path, kind)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\ufeff{}"])
@@ -125,58 +143,3 @@ def test_a_missing_field_is_named(folder: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(BundleError, match=r"model\.json: labels: Field required"):
         read_document(path, ModelDocument)
-
-
-def test_a_certificate_tells_what_failed_and_what_it_covers(folder: Path) -> None:
-    certificate = read_document(folder / "certificate.json", CertificateDocument)
-    assert certificate.failing() == []
-    assert certificate.covers("onnxruntime-cpu", "fp32")
-    assert not certificate.covers("onnxruntime-cuda", "fp32")
-    assert not certificate.covers("onnxruntime-cpu", "fp16")
-    bad = ROW.model_copy(update={"measured": 0.5, "passed": False})
-    failed = certificate.model_copy(update={"rows": (ROW, bad)})
-    assert failed.failing() == [
-        "largest difference (onnxruntime-cpu, fp32, measured on cpu): 0.5, at most 0.0001 needed"
-    ]
-    lying = certificate.model_copy(update={"rows": (bad.model_copy(update={"passed": True, "detail": "batch 7"}),)})
-    assert lying.failing()[0].endswith("0.5, at most 0.0001 needed; batch 7")  # the figure counts, not the word
-
-
-@pytest.mark.parametrize(
-    ("runtime", "precision", "measured_on", "covered"),
-    [
-        ("onnxruntime-cpu", "fp32", "cpu", True),
-        ("onnxruntime-cpu", "fp16", "cpu", False),  # casts around fp32 kernels
-        ("onnxruntime-cpu", "bf16", "cpu", False),
-        ("onnxruntime-cuda", "fp32", "gpu", True),
-        ("onnxruntime-cuda", "fp16", "gpu", True),
-        ("onnxruntime-cuda", "fp16", "cpu", False),
-        ("onnxruntime-cuda", "bf16", "gpu", False),  # ONNX's Conv takes none
-        ("onnxruntime-tensorrt", "fp16", "gpu", True),
-        ("openvino-cpu", "fp32", "cpu", True),
-        ("openvino-cpu", "bf16", "cpu", True),
-        ("openvino-cpu", "bf16", "gpu", False),
-        ("openvino-cpu", "fp16", "cpu", False),
-    ],
-)
-def test_a_pair_is_covered_only_where_its_own_device_measured_it(
-    folder: Path, runtime: Runtime, precision: Precision, measured_on: str, covered: bool
-) -> None:
-    certificate = read_document(folder / "certificate.json", CertificateDocument)
-    rows = tuple(row.model_copy(update={"measured_on": measured_on}) for row in proven(runtime, precision))
-    heads = tuple(row for row in (*ROWS, *proven(head_runtime(runtime))) if row.check in HEAD_LINES)
-    assert certificate.model_copy(update={"rows": rows + heads}).covers(runtime, precision) is covered
-
-
-@pytest.mark.parametrize("missing", sorted(ENCODER_LINES | HEAD_LINES))
-def test_a_pair_without_one_of_its_lines_is_not_covered(folder: Path, missing: str) -> None:
-    certificate = read_document(folder / "certificate.json", CertificateDocument)
-    most = tuple(row for row in (*ROWS, *proven("openvino-cpu")) if row.check != missing)
-    partly = certificate.model_copy(update={"rows": most})
-    assert not partly.covers("onnxruntime-cpu", "fp32")
-    assert not partly.covers("openvino-cpu", "fp32"), "its head runs on ONNX Runtime"
-
-
-def test_the_lines_are_those_that_the_trained_model_has() -> None:
-    certificate = read_document(ZOO / "actions-lstm" / "1" / "certificate.json", CertificateDocument)
-    assert {row.check for row in certificate.rows} >= ENCODER_LINES | HEAD_LINES

@@ -18,7 +18,7 @@ from service.cli import app
 from service.names import path_of
 from service.parameters import AnswerParameters, ClipParameters, PredictParameters, ProbeParameters
 from service.settings import Settings
-from tests.bundles import sealed
+from tests.bundles import TRAINED, on_the_zoo_s_encoder, sealed
 from tests.conftest import MODEL
 from tests.drawn import Drawn
 from tests.server import ROOT, environment
@@ -47,6 +47,19 @@ def test_predict_prints_a_table(clip: Drawn, document: ModelDocument, monkeypatc
         assert f"{line['score']:.3f}" in result.stdout
     assert best["predictions"][2]["label"] not in result.stdout
     assert f"{best['receipt']['frames_used']} of 50" in result.stdout
+
+
+def test_a_clip_that_is_none_of_the_labels(clip: Drawn, document: ModelDocument, tmp_path: Path) -> None:
+    """Drawn colours are no action; the threshold here is one that nothing reaches."""
+    abstain = {"threshold": 1.5, "kept": 0.0, "kept_accuracy": 0.0, "clips": 1}
+    head = (TRAINED / "head.onnx").read_bytes()
+    on_the_zoo_s_encoder(tmp_path, "shy", head, labels=document.labels, abstain=abstain)
+    [said] = json.loads(f"[{run('predict', clip.path, '--json', models_dir=tmp_path).stdout}]")
+    assert said["abstained"] is True
+    assert len(said["predictions"]) == 3
+    table = run("predict", clip.path, "--top-k", 1, models_dir=tmp_path).stdout
+    assert "none" in table  # of the labels: a column as narrow as this one breaks the line there
+    assert said["predictions"][0]["label"] in table
 
 
 def test_predict_json_is_one_object_a_line(clip: Drawn, long_clip: Drawn) -> None:
@@ -109,6 +122,65 @@ def test_a_refused_model(clip: Drawn, tmp_path: Path) -> None:
     result = run("predict", clip.path, "--model", "torn", models_dir=tmp_path)
     assert result.exit_code == 2
     assert "certificate.json is missing" in result.stderr
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    """`cats` in two versions, `dogs`, and `torn`, which is refused."""
+    for version in ("1", "2"):
+        sealed(tmp_path, "cats", version)
+    sealed(tmp_path, "dogs")
+    (sealed(tmp_path, "torn") / "certificate.json").unlink()
+    return tmp_path
+
+
+def test_models_are_listed_as_serve_loads_them(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.cli.out", Console(width=200))
+    lines = [json.loads(line) for line in run("models", "--json", models_dir=zoo, models="cats/1").stdout.splitlines()]
+    assert [(line["name"], line["version"], line["loads"]) for line in lines] == [
+        ("cats", "1", "yes"),
+        ("dogs", "1", "no"),
+        ("torn", "1", "refused"),
+    ]
+    assert [line["reason"] for line in lines[:2]] == [None, "the setting models leaves it out"]
+    assert "certificate.json is missing" in lines[2]["reason"]
+    size = (zoo / "cats/1/head.onnx").stat().st_size
+    assert lines[0]["disk_bytes"] == size + (zoo / "encoders/tiny-encoder/encoder.onnx").stat().st_size
+    assert lines[0]["head_memory_bytes"] > size
+    assert lines[0]["encoder_memory_bytes"] > lines[0]["head_memory_bytes"]
+    table = run("models", models_dir=zoo, default_model="dogs")
+    assert table.exit_code == 0
+    for words in (r"cats 2 +│ no ", r"dogs 1 +│ default ", r"torn 1 +│ refused ", r"tiny-encoder"):
+        assert re.search(words, table.stdout), table.stdout
+
+
+def test_models_of_which_none_is_the_default_are_listed_too(zoo: Path) -> None:
+    result = run("models", "--json", models_dir=zoo)
+    assert result.exit_code == 2
+    assert [json.loads(line)["loads"] for line in result.stdout.splitlines()] == ["no", "no", "refused"]
+    assert "bad_parameter: name a model: there are 3 (cats, dogs, torn), and none is the default" in result.stderr
+    result = run("models", models_dir=zoo, models="fish")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "unknown_model: no model is named 'fish'; there are: cats, dogs, torn" in result.stderr
+
+
+def test_serve_refuses_a_model_that_is_not_there(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.execve")  # by which this process would become a server
+    result = run("serve", "--models", "cats,fish", models_dir=zoo)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "unknown_model: the setting models: no model is named 'fish'; there are: cats, dogs, torn"
+    ]
+
+
+def test_a_model_that_is_named_is_loaded_alone(clip: Drawn, tmp_path: Path, document: ModelDocument) -> None:
+    """Whatever the setting says, and beside one that would not load."""
+    head = (TRAINED / "head.onnx").read_bytes()
+    on_the_zoo_s_encoder(tmp_path, "mine", head, labels=document.labels)
+    (sealed(tmp_path, "torn") / "certificate.json").unlink()
+    result = run("predict", clip.path, "--json", "--model", "mine", models_dir=tmp_path, models="torn")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["model"]["name"] == "mine"
 
 
 def test_a_wrong_setting_is_named(clip: Drawn) -> None:

@@ -89,7 +89,7 @@ def test_models_that_see_other_frames_are_weighed_together_and_timed_each(
     """Two passes over one clip, 4 and 2 frames a second: the deadline is held against both before the first."""
     copy_of_the_zoo(tmp_path, "dense")
     copy_of_the_zoo(tmp_path, "sparse", sample_fps=2.0)
-    serving = Serving(Settings(models_dir=tmp_path, default_model="dense", feature_cache_bytes=0))
+    serving = Serving(Settings(models_dir=tmp_path, models="dense,sparse", feature_cache_bytes=0))
     serving.load()
     judged: list[tuple[Cost, float]] = []
 

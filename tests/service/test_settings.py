@@ -88,6 +88,12 @@ def test_our_own_name_for_the_port_is_the_stronger(monkeypatch: pytest.MonkeyPat
         ("shadow_one_in", "-1"),
         ("runtime", "tpu"),
         ("bento_model", ""),
+        ("models", "a,,b"),
+        ("models", "a/b/c"),
+        ("models", "../a"),
+        ("models", "a,all"),
+        ("models", "a/1,a/2"),
+        ("memory_limit_bytes", "1000"),
         ("log_level", "chatty"),
     ],
 )
@@ -149,7 +155,7 @@ def test_a_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_settings_survive_the_way_to_the_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    settings = from_command_line("--models-dir", str(tmp_path), "--encode-batch-frames", "3", "--bento-model", "a:1")
+    settings = from_command_line("--models-dir", str(tmp_path), "--encode-batch-frames", "3", "--models", "a/1,b")
     for name, value in settings.to_environment().items():
         monkeypatch.setenv(name, value)
     assert Settings() == settings
@@ -244,3 +250,29 @@ def test_as_many_clips_are_open_as_cores_and_memory_bear(
     monkeypatch.setattr("service.settings.available_cores", lambda: cores)
     monkeypatch.setattr("service.settings.available_memory_bytes", lambda: memory_mib * MIB)
     assert Settings().max_clips_in_progress == clips
+
+
+@pytest.mark.parametrize(("models", "clips"), [("", 3), ("a", 3), ("a,b", 2), ("all", 2)])
+def test_a_clip_less_is_open_where_models_share_the_memory(
+    models: str, clips: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.settings.available_memory_bytes", lambda: 512 * MIB)
+    monkeypatch.setattr("service.settings.available_cores", lambda: 2)
+    settings = Settings(models=models)
+    assert (settings.max_clips_in_progress, settings.max_job_items_in_progress) == (clips, clips)
+    assert Settings(models=models, max_clips_in_progress=5).max_clips_in_progress == 5
+
+
+def test_the_default_model_is_among_those_that_are_loaded() -> None:
+    with pytest.raises(ValidationError, match="default_model c is not among models a,b/2; add it there"):
+        Settings(models="a,b/2", default_model="c")
+    assert Settings(models="a,b/2", default_model="b").default_model == "b"
+    assert Settings(models="all", default_model="c").default_model == "c"
+
+
+def test_one_model_is_loaded_for_who_names_one() -> None:
+    settings = Settings(models="a/1,b", default_model="b")
+    assert settings.loading(None) is settings
+    assert settings.loading("a").models == "a/1"
+    assert settings.loading("a/2").models == "a/2"
+    assert (settings.loading("c").models, settings.loading("c").default_model) == ("c", None)

@@ -146,7 +146,7 @@ def test_a_bundle_that_does_not_load_is_refused_alone(tmp_path: Path, monkeypatc
         return scores(head, windows)
 
     monkeypatch.setattr(Head, "scores", failing)
-    serving = Serving(Settings(models_dir=tmp_path, spool_dir=tmp_path / "spool"))
+    serving = Serving(Settings(models_dir=tmp_path, models="all", spool_dir=tmp_path / "spool"))
     serving.load()
     try:
         assert set(serving.models) == {"good"}

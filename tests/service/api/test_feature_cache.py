@@ -24,7 +24,7 @@ def caching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for name in ("a", "b"):
         copy_of_the_zoo(models_dir, name)
     folder = tmp_path_factory.mktemp("caching")
-    with serve(folder, models_dir=models_dir, default_model="a", shadow_one_in=1) as running:
+    with serve(folder, models_dir=models_dir, models="a,b", default_model="a", shadow_one_in=1) as running:
         yield running
 
 

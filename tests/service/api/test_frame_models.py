@@ -71,17 +71,22 @@ def coloured(tmp_path_factory: pytest.TempPathFactory, document: ModelDocument) 
         picture=lambda index, width, height: flat(FRAMES[index], width, height),
     )  # fmt: skip
     sample_fps = document.spec.sample_fps
+    assert sample_fps is not None
     return Coloured(drawn.path, drawn.timestamps, serving_frames(drawn.timestamps, sample_fps), sample_fps)
 
 
-@pytest.fixture(scope="module")
-def nearest_colour(document: ModelDocument) -> bytes:
+def head_of_colours(document: ModelDocument) -> bytes:
     """A head whose best label is the colour with the nearest features: -½ |f - m|² without its |f|²."""
     encoder = open_session(ZOO / "encoders" / document.encoder.name / "encoder.onnx", "onnxruntime-cpu")
     height, width = document.spec.frame_height, document.spec.frame_width
     frames = np.stack([flat(colour, width, height) for colour in LABELS])
     means: Array = encoder.run(["features"], {"frames": frames})[0]
     return linear(np.ascontiguousarray(means.T), -0.5 * (means**2).sum(axis=1), poison=np.nan)
+
+
+@pytest.fixture(scope="module")
+def nearest_colour(document: ModelDocument) -> bytes:
+    return head_of_colours(document)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +104,8 @@ def server(
     weight = np.zeros((7, len(LABELS)), np.float32)
     on_the_zoo_s_encoder(models_dir, "other-features", linear(weight, weight[0]), task="frame", **fields)
     folder = tmp_path_factory.mktemp("server")
-    with serve(folder, models_dir=models_dir, default_model="sliding", feature_cache_bytes=0) as running:
+    models = {"models": "all", "default_model": "sliding"}
+    with serve(folder, models_dir=models_dir, feature_cache_bytes=0, **models) as running:
         yield running, models_dir
 
 

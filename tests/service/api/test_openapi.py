@@ -98,7 +98,7 @@ def test_the_parameters_of_a_prediction(openapi: dict[str, Any]) -> None:
     parameters = openapi["paths"]["/v1/predict"]["post"]["parameters"]
     assert {parameter["name"] for parameter in parameters} == {
         "model", "stream", "top_k", "start_seconds", "end_seconds", "window", "stride", "min_score",
-        "min_segment_seconds", "smoothing", "strict", "X-Request-Timeout",
+        "min_segment_seconds", "smoothing", "region", "strict", "X-Request-Timeout",
     }  # fmt: skip
     assert all(parameter["description"] for parameter in parameters)
     [timeout] = [parameter for parameter in parameters if parameter["name"] == "X-Request-Timeout"]

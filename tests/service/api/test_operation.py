@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.bundle import ModelDocument
 from service.fairness import Priority
 from tests.bundles import copy_of_the_zoo, flip_a_byte, swap_labels
-from tests.conftest import MODEL
+from tests.conftest import MODEL, ZOO
 from tests.drawn import Drawn, serving_frames
 from tests.server import Server, problem, serve, wait_until
 
@@ -74,7 +74,11 @@ def test_requests_are_counted_by_template(server: Server, client: httpx.Client) 
 
 
 def test_models(client: httpx.Client, document: ModelDocument) -> None:
-    assert client.get("/v1/models").json() == {
+    listed = client.get("/v1/models").json()
+    [line] = listed["models"]
+    graphs = (ZOO / MODEL / document.version / "head.onnx", ZOO / "encoders" / document.encoder.name / "encoder.onnx")
+    assert line["encoder_memory_bytes"] > line["head_memory_bytes"] > 0
+    assert listed == {
         "default_model": MODEL,
         "models": [
             {
@@ -87,6 +91,11 @@ def test_models(client: httpx.Client, document: ModelDocument) -> None:
                 "labels": list(document.labels),
                 "runtime": "onnxruntime-cpu",
                 "precision": "fp32",
+                "encoder": document.encoder.name,
+                "encoder_loaded": True,
+                "disk_bytes": sum(path.stat().st_size for path in graphs),
+                "head_memory_bytes": line["head_memory_bytes"],
+                "encoder_memory_bytes": line["encoder_memory_bytes"],
             }
         ],
     }
@@ -145,7 +154,7 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boot]:
     certificate = pipe.read_bytes()
     pipe.unlink()
     os.mkfifo(pipe)
-    settings = {"models_dir": models_dir, "default_model": "a-flipped"}
+    settings = {"models_dir": models_dir, "models": "all", "default_model": "a-flipped"}
     with serve(tmp_path_factory.mktemp("refusing"), "/livez", **settings) as server, server.client() as client:
         answers = {path: client.get(path) for path in ("/livez", "/readyz", "/healthz", "/v1/models")}
         answers["/v1/predict"] = client.post("/v1/predict", content=b"clip", headers=MP4)

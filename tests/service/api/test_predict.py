@@ -65,7 +65,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory, clip: Drawn, long_clip: Draw
 def test_the_shape_of_an_answer(client: httpx.Client, clip: Drawn, document: ModelDocument) -> None:
     answer = upload(client, clip.path)
     assert list(answer) == [
-        "request_id", "model", "predictions", "segments", "receipt", "timing_ms", "warnings",
+        "request_id", "model", "predictions", "abstained", "segments", "receipt", "timing_ms", "warnings",
     ]  # fmt: skip
     assert answer["model"] == {
         "name": MODEL,
@@ -84,6 +84,7 @@ def test_the_shape_of_an_answer(client: httpx.Client, clip: Drawn, document: Mod
 
 
 def test_the_receipt_of_a_drawn_clip(client: httpx.Client, clip: Drawn, document: ModelDocument) -> None:
+    assert document.spec.sample_fps is not None
     serving = serving_frames(clip.timestamps, document.spec.sample_fps)
     assert upload(client, clip.path)["receipt"] == {
         "sha256": hashlib.sha256(clip.path.read_bytes()).hexdigest(),
@@ -114,6 +115,7 @@ def test_the_receipt_of_a_drawn_clip(client: httpx.Client, clip: Drawn, document
         "first_seconds": clip.timestamps[serving[0]],
         "last_seconds": pytest.approx(clip.timestamps[serving[-1]], abs=1e-6),
         "sample_fps": document.spec.sample_fps,
+        "region": None,
         "spec_sha256": document.spec.sha256,
         "window_frames": document.spec.window_frames,
         "stride_frames": document.spec.stride_frames,

@@ -39,6 +39,7 @@ def test_a_clip(client: httpx.Client, clip: Drawn, document: ModelDocument) -> N
     assert (video["decodable"], video["refusal"], video["walk"]) == (True, None, None)
     assert answer["model"] == MODEL
     assert answer["cost"]["basis"] == "header"
+    assert document.spec.sample_fps is not None
     assert answer["cost"]["ticks"] == int(1.96 * document.spec.sample_fps) + 1
     assert answer["cost"]["decode_milliseconds"] > 0
     assert [finding["code"] for finding in answer["findings"]] == ["index_last"]

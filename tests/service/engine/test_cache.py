@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from service.engine.cache import FeatureCache, FeatureKey, StoredFeatures
+from service.video.chunk import NO_TIMES
 from service.video.container import Container
 from service.video.report import DecodeReport
 
@@ -38,7 +39,7 @@ def key(name: str) -> FeatureKey:
 
 def stored(num_frames: int, value: float = 0.0, size: int = 250) -> StoredFeatures:
     features = np.full((num_frames, size), value, np.float32)
-    return StoredFeatures(features, np.ones(num_frames, np.int64), REPORT, Container())
+    return StoredFeatures(features, np.ones(num_frames, np.int64), NO_TIMES, REPORT, Container())
 
 
 def sample(name: str, labels: Mapping[str, str] | None = None) -> float:
@@ -180,6 +181,20 @@ def test_a_collector_gives_the_chunks_in_order_in_memory_of_its_own() -> None:
     assert got.ticks.tolist() == [1, 1, 2, 2, 3, 3]
     assert (got.report, got.container.format) == (REPORT, "MPEG-4")
     assert not any(np.shares_memory(got.features, chunk) for chunk in chunks)
+
+
+def test_times_of_frames_are_kept_and_counted() -> None:
+    cache = FeatureCache(1_000_000)
+    with cache.collect() as collector:
+        for at in (0.0, 0.1):
+            collector.add(np.zeros((2, 4), np.float32), np.ones(2, np.int64), np.array([at, at + 0.04]))
+        collector.keep(KEY, REPORT, Container())
+    got = cache.get(KEY)
+    assert got
+    assert got.seconds.tolist() == [0.0, 0.04, 0.1, 0.14]
+    assert not got.seconds.flags.writeable
+    grid = replace(got, seconds=NO_TIMES)
+    assert cache.num_bytes == got.num_bytes == grid.num_bytes + 4 * 8
 
 
 def collect(cache: FeatureCache, sizes: list[int], key: FeatureKey = KEY) -> None:

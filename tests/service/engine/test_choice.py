@@ -10,18 +10,22 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from service.bundle import CertificateDocument, CertificateRow, Precision, Runtime, read_document
+from service.bundle import ModelDocument, Precision, Runtime, read_document
+from service.certificate import CertificateDocument, CertificateRow
 from service.engine import choice, onnx_runtime, openvino_runtime
 from service.engine.choice import choose_runtime
 from service.engine.preferences import AUTO, preferences
 from service.errors import NotReady
-from tests.bundles import ROWS, proven, sealed
+from tests.bundles import ROWS, TRAINED, proven, sealed
 
 CPU: Runtime = "onnxruntime-cpu"
 CUDA: Runtime = "onnxruntime-cuda"
 TENSORRT: Runtime = "onnxruntime-tensorrt"
 OPENVINO: Runtime = "openvino-cpu"
 HERE: dict[str, str] = {CPU: "", OPENVINO: "", CUDA: "no CUDA here", TENSORRT: "no TensorRT here"}
+
+
+MODEL = read_document(TRAINED / "model.json", ModelDocument)
 
 
 def certificate(folder: Path, *rows: CertificateRow) -> CertificateDocument:
@@ -90,17 +94,17 @@ def test_the_first_that_is_here_and_proven(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with_gpu(monkeypatch, **missing)
-    assert choose_runtime(preferences(wanted), precision, everything) == chosen
+    assert choose_runtime(preferences(wanted), precision, everything, MODEL) == chosen
 
 
 @pytest.mark.parametrize(
     ("wanted", "precision", "words"),
     [
         ("cuda", "fp32", "runtime onnxruntime-cuda is not here: no CUDA here"),
-        ("cpu", "fp16", "the certificate proves nothing for onnxruntime-cpu fp16; export on a machine that has it"),
-        ("cpu", "bf16", "proves nothing for onnxruntime-cpu bf16"),
-        ("openvino-cpu", "fp16", "proves nothing for openvino-cpu fp16"),
-        ("auto", "fp16", "onnxruntime-cuda is not here: no CUDA here; .*nothing for onnxruntime-cpu fp16"),
+        ("cpu", "fp16", r"does not prove onnxruntime-cpu fp16 \(onnxruntime-cpu does not compute in fp16\); export on"),
+        ("cpu", "bf16", "onnxruntime-cpu does not compute in bf16"),
+        ("openvino-cpu", "fp16", "openvino-cpu does not compute in fp16"),
+        ("auto", "fp16", "onnxruntime-cuda is not here: no CUDA here; .*does not prove onnxruntime-cpu fp16"),
     ],
 )
 def test_what_is_asked_for_is_never_replaced(
@@ -108,7 +112,7 @@ def test_what_is_asked_for_is_never_replaced(
 ) -> None:
     with_gpu(monkeypatch, **HERE)
     with pytest.raises(NotReady, match=words):
-        choose_runtime(preferences(wanted), precision, everything)
+        choose_runtime(preferences(wanted), precision, everything, MODEL)
 
 
 def test_what_is_not_proven_is_passed_over_with_a_warning(
@@ -116,11 +120,12 @@ def test_what_is_not_proven_is_passed_over_with_a_warning(
 ) -> None:
     with_gpu(monkeypatch)
     only_cpu = certificate(tmp_path, *ROWS)
-    assert choose_runtime(AUTO, "fp32", only_cpu) == CPU
+    assert choose_runtime(AUTO, "fp32", only_cpu, MODEL) == CPU
     [line] = caplog.records
     assert line.levelno == logging.WARNING
     assert line.message == (
-        "the certificate proves nothing for onnxruntime-cuda fp32; export on a machine that has it: "
+        "the certificate does not prove onnxruntime-cuda fp32 (no line 'encoder batch invariance' for onnxruntime-cuda "
+        "fp32, measured on a gpu); export on a machine that has it: "
         "serving on onnxruntime-cpu"
     )
 
@@ -135,7 +140,7 @@ def test_a_gpu_that_is_not_here_is_missed_only_if_it_was_named(
 ) -> None:
     with_gpu(monkeypatch, **HERE)
     caplog.set_level(logging.INFO)
-    assert choose_runtime(preferences(wanted), "fp32", everything) == CPU
+    assert choose_runtime(preferences(wanted), "fp32", everything, MODEL) == CPU
     assert [(line.levelno, line.message) for line in caplog.records] == [
         (level, "runtime onnxruntime-cuda is not here: no CUDA here: serving on onnxruntime-cpu")
     ]
@@ -143,17 +148,17 @@ def test_a_gpu_that_is_not_here_is_missed_only_if_it_was_named(
 
 def test_the_first_choice_says_nothing(everything: CertificateDocument, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert choose_runtime(("onnxruntime-cpu", "openvino-cpu"), "fp32", everything) == CPU
+    assert choose_runtime(("onnxruntime-cpu", "openvino-cpu"), "fp32", everything, MODEL) == CPU
     assert caplog.records == []
 
 
 def test_a_gpu_that_is_required(everything: CertificateDocument, monkeypatch: pytest.MonkeyPatch) -> None:
     with_gpu(monkeypatch)
-    assert choose_runtime(("onnxruntime-cpu", "onnxruntime-cuda"), "fp32", everything, require_gpu=True) == CUDA
+    assert choose_runtime(("onnxruntime-cpu", "onnxruntime-cuda"), "fp32", everything, MODEL, require_gpu=True) == CUDA
     with_gpu(monkeypatch, **HERE)
     words = "onnxruntime-cuda is not here: no CUDA here; require_gpu is set, and onnxruntime-cpu is on no GPU"
     with pytest.raises(NotReady, match=words):
-        choose_runtime(AUTO, "fp32", everything, require_gpu=True)
+        choose_runtime(AUTO, "fp32", everything, MODEL, require_gpu=True)
 
 
 def test_the_cpu_is_always_here() -> None:
@@ -175,7 +180,7 @@ def test_openvino_is_an_extra(monkeypatch: pytest.MonkeyPatch, everything: Certi
     with pytest.raises(
         NotReady, match=r"openvino is not installed; install the extra: requirements/serve-openvino\.txt"
     ):
-        choose_runtime(("openvino-cpu",), "fp32", everything)
+        choose_runtime(("openvino-cpu",), "fp32", everything, MODEL)
     with pytest.raises(NotReady, match="openvino is not installed"):
         openvino_runtime.compile_encoder(Path("encoder.onnx"), "fp32", 1)
 

@@ -93,6 +93,17 @@ def test_without_a_frame_count_the_length_tells_it() -> None:
     assert cost == counted
 
 
+@pytest.mark.parametrize("span", [(0.0, math.inf), (1.0, 4.0)])
+def test_of_a_model_that_sees_every_frame_all_are_encoded(span: tuple[float, float]) -> None:
+    """CLIP has 25 a second; a frame a tick, as a grid of just that rate has."""
+    every, dense = (SPEC.model_copy(update={"sample_fps": rate}) for rate in (None, 25.0))
+    cost, as_dense = (Forecast(CPU).cost(CLIP, BYTES, spec, FRAME_SECONDS, span=span) for spec in (every, dense))
+    assert cost == as_dense
+    assert cost.frames >= 75
+    slides = replace(CLIP, num_frames=12, duration_seconds=1804.0)
+    assert Forecast(CPU).cost(slides, BYTES, every, FRAME_SECONDS).frames == 12
+
+
 @pytest.fixture(scope="module")
 def walked() -> DecodeReport:
     """Of a real clip, as if it were `CLIP`."""

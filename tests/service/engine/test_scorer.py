@@ -256,6 +256,11 @@ def test_a_head_that_must_know_the_end_takes_no_clip_beyond_its_bound(task: Task
     with pytest.raises(TooManyFrames, match=r"limit is 8192 \(2048 s\): shorten it .* or give a window") as caught:
         scorer.push(np.zeros((1, LSTM_FEATURES), np.float32))
     assert (caught.value.value, caught.value.limit) == (8193, 8192)
+    every = WindowScorer(
+        lstm_head(task, bidirectional=True), sliding(None, None).model_copy(update={"sample_fps": None})
+    )
+    with pytest.raises(TooManyFrames, match=r"at least 8193 frames of this one; the limit is 8192: shorten it"):
+        every.push(np.zeros((MAX_HEAD_TICKS + 1, LSTM_FEATURES), np.float32))
     windowed = WindowScorer(lstm_head(task, bidirectional=True), sliding(16, 16))
     windowed.push(np.zeros((MAX_HEAD_TICKS + 1, LSTM_FEATURES), np.float32))
     assert windowed.finish().num_ticks == 8193

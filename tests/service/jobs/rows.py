@@ -18,6 +18,7 @@ def ok(number: int, model: ModelName = MODEL) -> Row:
         id=f"clip-{number}", uri=f"folder/clip {number}.mp4", start_seconds=number / 4 or None, status="ok",
         model=model,
         predictions=[LabelScore(label="Archery, “far”", score=0.75), LabelScore(label="Bowling", score=0.25)],
+        abstained=False,
         segments=[Segment(start_seconds=0.0, end_seconds=2.5, label="Archery", score=0.75)],
         receipt=Receipt.model_validate(receipt), timing_ms=timing, warnings=["two lines\nof a warning"],
     )  # fmt: skip
@@ -40,4 +41,6 @@ def _made_up(kind: object, number: int) -> object:
 
 
 def _text(kind: object, number: int) -> object:
+    if "float" in str(kind):
+        return number / 4
     return number if "int" in str(kind) else f"text {number}"

@@ -79,6 +79,7 @@ def test_csv_is_what_spreadsheets_read(tmp_path: Path) -> None:
     assert header == list(COLUMNS)
     assert (good[COLUMNS.index("label")], good[COLUMNS.index("score")]) == ("Archery, “far”", "0.75")
     assert bad[COLUMNS.index("code")] == "fetch_failed"
+    assert (good[COLUMNS.index("abstained")], bad[COLUMNS.index("abstained")]) == ("False", "")
 
 
 def test_lines_that_are_no_rows(tmp_path: Path) -> None:

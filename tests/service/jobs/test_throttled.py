@@ -130,13 +130,24 @@ def test_blocks_that_came_are_not_read_again(
     assert ranges == [b"%d" % at for at in range(0, len(BODY), 2000) for _ in range(3)]
 
 
-def test_whoever_cancels_does_not_wait(site: Scripted, remote: Remote) -> None:
-    site.script = [HEAD, answer(503, xml("SlowDown"), retry_after=60)]
-    cancelled = threading.Event()
-    threading.Timer(0.2, cancelled.set).start()
-    with pytest.raises(Cancelled), remote.fetched("s3://clips/1.mp4", cancelled):
+@pytest.mark.parametrize("url", ["s3://clips/1.mp4", "gs://clips/1.mp4"])
+def test_whoever_cancels_in_a_pause_waits_no_longer(
+    site: Scripted, remote: Remote, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    cancelled, paused = threading.Event(), list[float]()
+
+    def pause(seconds: float) -> None:
+        paused.append(seconds)
+        cancelled.set()
+
+    monkeypatch.setattr("tenacity.sleep_using_event", lambda event: pause)
+    site.of = {b"HEAD": HEAD, **GS_FACTS}
+    site.script = [answer(503, xml("SlowDown"), retry_after=60)]
+    with pytest.raises(Cancelled), remote.fetched(url, cancelled):
         pass
-    assert len(site.asked) == 2
+    assert len(paused) == 1
+    gets = [line for line in site.asked if line.startswith(b"GET") and not any(word in line for word in GS_FACTS)]
+    assert len(gets) == 1
 
 
 def test_an_object_that_is_cut_short(site: Scripted, remote: Remote, waits: list[float]) -> None:

@@ -13,6 +13,7 @@ from service.video.pool import DecodePool
 from service.video.spec import ClipSpec
 from tests.drawn import draw
 from tests.real_clips import NAMES, real_clip
+from tests.service.video.test_times_against_pyav import remux
 
 SPEC = ClipSpec(sample_fps=4, frame_height=64, frame_width=64)
 SPEED = Speed(start_milliseconds=10.0, frames=24, decode_milliseconds=2.0, convert_milliseconds=1.0)
@@ -72,6 +73,28 @@ def test_after_a_walk_ticks_and_frames_are_those_of_a_pass(name: str) -> None:
     assert cost.basis == "walk"
     assert (cost.ticks, cost.frames_encoded) == (report.ticks, report.frames_used)
     assert cost.frames_decoded == report.frames_walked
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_frame_is_a_tick_of_a_model_without_a_rate(name: str) -> None:
+    every = SPEC.model_copy(update={"sample_fps": None})
+    with DecodePool(1) as pool:
+        facts = pool.probe(real_clip(name), full=True)
+    with ClipReader(real_clip(name), every) as reader:
+        list(reader.chunks(16))
+        report = reader.report()
+    cost = forecast(facts, every)
+    assert cost is not None
+    assert cost.ticks == cost.frames_encoded == cost.frames_decoded == report.ticks == report.frames_walked
+    assert num_ticks(promised(frames=51, seconds=32.0), every) == 51, "a hold is one tick"
+    assert num_ticks(promised(frames=None), every) == 100
+
+
+def test_a_frame_whose_place_is_taken_is_no_tick(tmp_path: Path) -> None:
+    path, every = tmp_path / "repeating.mkv", SPEC.model_copy(update={"sample_fps": None})
+    remux(draw(tmp_path / "clip.mkv", num_frames=8).path, path, [0, 1, 1, 4, 4, 4, 8, 9])
+    with DecodePool(1) as pool:
+        assert num_ticks(pool.probe(path, full=True), every) == 6
 
 
 def test_a_late_first_frame_shifts_the_grid() -> None:

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from service.errors import EmptyFile, ReelserveError
-from service.video.decode import ClipReader, FrameChunk
+from service.video.chunk import FrameChunk
+from service.video.decode import ClipReader
 from service.video.errors import NoDecodableFrame, NotAVideo, PastTheEnd, TooManyFrames, TooManyPixels, TooShort
 from service.video.limits import DecodeLimits
 from service.video.report import DecodeReport

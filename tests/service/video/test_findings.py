@@ -20,6 +20,7 @@ from tests.drawn import draw
 LIMITS = DecodeLimits()
 SPEC = ClipSpec(sample_fps=4, frame_height=64, frame_width=64, min_frames=2)
 
+EVERY_FRAME = SPEC.model_copy(update={"sample_fps": None})
 WALK = Walk(
     complete=True, num_frames=100, duration_seconds=4.0, first_seconds=0.0, last_seconds=3.96, rate="constant",
     fps=25.0, shortest_step_seconds=0.04, commonest_step_seconds=0.04, longest_step_seconds=0.04,
@@ -59,6 +60,15 @@ CASES: dict[str, Case] = {
     "too_long": Case(by_header(duration_seconds=20_000.0, num_frames=500_000), "warning", ("20000 s", "14400 s")),
     "too_many_frames": Case(by_header(num_frames=2_000_000), "warning", ("2000000", "1000000", "max_frames_walked")),
     "too_many_frames by ticks": Case(CLEAN, "error", ("16 samples", "10", "max_ticks"), DecodeLimits(max_ticks=10)),
+    "too_many_frames of every one": Case(
+        CLEAN, "error", ("100 frames, the limit", "max_ticks"), DecodeLimits(max_ticks=99), EVERY_FRAME
+    ),
+    "too_short of every frame": Case(
+        walked(num_frames=1, last_seconds=0.0, duration_seconds=0.6).model_copy(
+            update={"header": Promise(num_frames=1, duration_seconds=0.6, fps=25.0)}
+        ),
+        "error", ("1 frames, the model needs 2",), spec=EVERY_FRAME,
+    ),
     "too_short": Case(
         walked(num_frames=5, last_seconds=0.16, duration_seconds=0.2).model_copy(
             update={"header": Promise(num_frames=5, duration_seconds=0.2, fps=25.0)}

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from service.video import grid as grid_module
-from service.video.grid import TOLERANCE_SECONDS, SamplingGrid
+from service.video.grid import TOLERANCE_SECONDS, Grid, SamplingGrid
 from tests.drawn import serving_frames
 
 SAMPLE_FPS = st.sampled_from([1.0, 2.0, 4.0, 5.0, 8.0, 12.5, 24.0, 25.0, 29.97, 30.0, 60.0, 240.0])
@@ -28,7 +28,7 @@ def timestamps(draw: st.DrawFn) -> list[float]:
     return [microseconds / 1e6 for microseconds in accumulate(gaps, initial=first)]
 
 
-def taken(grid: SamplingGrid, times: list[float], shown_until: float) -> list[int]:
+def taken(grid: Grid, times: list[float], shown_until: float) -> list[int]:
     return [grid.take(since, until) for since, until in pairwise([*times, shown_until])]
 
 

@@ -57,7 +57,7 @@ def walk(reader: ClipReader, chunk: int = 16, seconds: float = math.inf) -> Pass
     frames, ticks = list[NDArray[np.uint8]](), list[int]()
     with reader:
         while not reader.ended:
-            counts = reader.fill(out, seconds).tolist()
+            counts = reader.fill(out, seconds).ticks.tolist()
             frames += [out[index].copy() for index in range(len(counts))]
             ticks += counts
         return Pass(frames, ticks, reader.report())

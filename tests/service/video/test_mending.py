@@ -64,6 +64,16 @@ def test_all_limits_of_length_hold() -> None:
     assert found == f"ffmpeg -i INPUT -c copy -t 25 -frames:v 60 {END}"
 
 
+def test_of_a_model_that_sees_every_frame_frames_are_counted() -> None:
+    found, every = (
+        [Finding(code="too_many_frames", severity="error", message="…")],
+        SPEC.model_copy(update={"sample_fps": None}),
+    )
+    assert mend(found, CLEAN, DecodeLimits(max_ticks=40), every) == (
+        f"ffmpeg -i INPUT -c copy -t 14400 -frames:v 40 {END}"
+    )
+
+
 def test_odd_sides_are_cropped_as_h264_needs() -> None:
     found = line("codec_not_supported", of=facts(width=321))
     assert found == f"ffmpeg -i INPUT -vf 'crop=trunc(iw/2)*2:trunc(ih/2)*2' {H264} {END}"

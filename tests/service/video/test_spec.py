@@ -33,6 +33,7 @@ def test_the_hash_survives_json_and_the_order_of_fields() -> None:
     ("changed", "changes_pixels"),
     [
         ({"sample_fps": 8.5}, True),
+        ({"sample_fps": None}, True),
         ({"frame_height": 113}, True),
         ({"frame_width": 97}, True),
         ({"resize": "stretch"}, True),
@@ -60,6 +61,7 @@ def test_every_field_changes_the_hash_but_windows_leave_the_pixels(
             "stride_frames 5 > window_frames 4 leaves ticks that no window covers; lower the stride",
         ),
         ({"window_frames": 0, "stride_frames": 0}, r"window_frames\n.*greater than or equal to 1"),
+        ({"sample_fps": "every"}, r"sample_fps\n.*valid number"),
         ({"sample_fps": 0}, r"sample_fps\n.*greater than 0"),
         ({"sample_fps": 241}, r"sample_fps\n.*less than or equal to 240"),
         ({"sample_fps": float("nan")}, "sample_fps"),
@@ -73,6 +75,13 @@ def test_every_field_changes_the_hash_but_windows_leave_the_pixels(
 def test_a_bad_spec_names_the_field_and_the_limit(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ClipSpec.model_validate({**FIELDS, **fields})
+
+
+def test_frames_are_ticks_only_where_that_is_said() -> None:
+    """A rate that was forgotten is no wish for every frame."""
+    assert ClipSpec.model_validate_json('{"sample_fps":null,"frame_height":112,"frame_width":96}').sample_fps is None
+    with pytest.raises(ValidationError, match=r"sample_fps\n.*required"):
+        ClipSpec.model_validate({"frame_height": 112, "frame_width": 96})
 
 
 def test_a_spec_is_frozen() -> None:

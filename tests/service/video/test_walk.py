@@ -33,6 +33,13 @@ def test_a_constant_rate() -> None:
     assert found.frames_without_time == 0
 
 
+def test_frames_whose_place_is_taken_are_counted() -> None:
+    """The second of 1 / 25 s, and the three of a clock that fell and is waited for: one is left of each."""
+    assert walk([0.0, 0.04, 0.04, 0.08]).frames_replaced == 1
+    assert walk([0.0, 0.04, 0.08, 0.12, 0.06, 0.10, 0.14]).frames_replaced == 2
+    assert walk([i / 240 for i in range(50)]).frames_replaced == 0
+
+
 @given(st.floats(5.0, 240.0), st.integers(3, 300))
 def test_rounding_to_milliseconds_is_still_a_constant_rate(fps: float, count: int) -> None:
     assert walk([round(i / fps, 3) for i in range(count)]).rate == "constant"

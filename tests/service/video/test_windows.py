@@ -170,11 +170,15 @@ def absorbed_slowly(cells: list[Window], scores: Scores, labels: Labels, min_tic
         found[a:b] = [beside[means.index(max(means))]] * (b - a)
 
 
+def edges_of(cells: list[Window]) -> NDArray[np.int64]:
+    return np.array([cells[0].start, *(cell.stop for cell in cells)])
+
+
 @given(labelled())
 def test_short_runs_are_absorbed_by_the_rule(drawn: tuple[list[Window], Scores, Labels, int]) -> None:
     cells, scores, labels, min_ticks = drawn
     before = labels.tolist()
-    found = absorb(labels, cells, scores, min_ticks)
+    found = absorb(labels, edges_of(cells), scores, min_ticks)
     assert found.tolist() == absorbed_slowly(cells, scores, labels, min_ticks)
     assert labels.tolist() == before
 
@@ -184,19 +188,19 @@ def test_absorbing_leaves_no_run_too_short_and_a_second_time_changes_nothing(
     drawn: tuple[list[Window], Scores, Labels, int],
 ) -> None:
     cells, scores, labels, min_ticks = drawn
-    found = absorb(labels, cells, scores, min_ticks)
+    found = absorb(labels, edges_of(cells), scores, min_ticks)
     left = runs(cells, scores, found)
     assert len(left) == 1 or min(run.stop - run.start for run in left) >= min_ticks
     assert {run.label_index for run in left} <= set(labels.tolist())
-    assert absorb(found, cells, scores, min_ticks).tolist() == found.tolist()
-    assert absorb(labels, cells, scores, 0).tolist() == labels.tolist()
+    assert absorb(found, edges_of(cells), scores, min_ticks).tolist() == found.tolist()
+    assert absorb(labels, edges_of(cells), scores, 0).tolist() == labels.tolist()
 
 
 def test_examples_of_absorbing() -> None:
     def absorbed(labels: str, scores: list[list[float]], min_ticks: int) -> str:
         cells = [Window(at, 1) for at in range(len(labels))]
         indices = np.array(["abc".index(label) for label in labels])
-        return "".join("abc"[label] for label in absorb(indices, cells, np.array(scores), min_ticks))
+        return "".join("abc"[label] for label in absorb(indices, edges_of(cells), np.array(scores), min_ticks))
 
     even = [[0.0, 0.0, 0.0]]
     assert absorbed("aaabccc", [*even * 3, [0.2, 0.5, 0.3], *even * 3], 2) == "aaacccc"  # it looks more like c
@@ -211,5 +215,5 @@ def test_absorbing_a_long_flicker_takes_no_more_than_some_reads_a_tick() -> None
     num_ticks = 200_000
     cells = [Window(tick, 1) for tick in range(num_ticks)]
     scores = np.random.default_rng(0).random((num_ticks, 3))
-    found = absorb(np.arange(num_ticks) % 3, cells, scores, 50)
+    found = absorb(np.arange(num_ticks) % 3, edges_of(cells), scores, 50)
     assert min(run.stop - run.start for run in runs(cells, scores, found)) >= 50

@@ -29,6 +29,7 @@ def tree(root: type[ReelserveError] = ReelserveError) -> list[type[ReelserveErro
         DecodeRequest(task="probe", path=Path("/ü.mp4"), limits=DecodeLimits(max_ticks=7), full=True, strict=True),
         Go(segment=2),
         Reply(ticks=[1, 2, 300], ended=True),
+        Reply(ticks=[1, 1], seconds=[0.1 + 0.2, 1 / 3]),
         Reply(exit=Exit(status=-9, cpu_seconds=0.25, max_resident_bytes=1 << 31)),
         Reply(fault=Fault(code="too_long", detail="it is", value=1.5, limit=math.inf)),
     ],

@@ -1,0 +1,1 @@
+"""Each graph against PyTorch in float64, line by line: the certificate."""

@@ -1,0 +1,1 @@
+"""Bundles as files, and as text for the eye."""

@@ -1,0 +1,1 @@
+"""Clips before training: manifests, splits, checks, decoded features, windows."""

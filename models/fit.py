@@ -1,0 +1,287 @@
+"""The loop that trains: windows in random order, clipped gradients, early stopping on validation groups, resumable."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from models import optimisation
+from models.data.windowed import WindowSet, shuffle_frames
+from models.errors import NotFiniteError
+from models.fit_settings import FitSettings
+from models.resume import Keeper, chance_of, restore_chance
+from models.served import outputs
+from models.tasks import IGNORED, LABEL, LossSettings, Task
+from models.truncated import backward_in_pieces
+
+# Of loss scaling in float16: below it the gradients themselves are not finite, not their scale.
+_LEAST_SCALE = 2.0**-14
+Track = Callable[[str, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is about this machine and this run, and no part of a recipe.
+
+    keeper: where the state after each epoch goes, and where an earlier run left it. track: hears of each epoch, by
+    phase. show_progress: a bar.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    keeper: Keeper | None = None
+    track: Track = lambda phase, line: None
+    show_progress: bool = False
+
+
+QUIET = Machine()
+
+
+@dataclass
+class FitResult:
+    """What early stopping kept, and the curve that led there.
+
+    best_figure: the task's measure of what is served of validation (of labels the share of right clips); best_loss:
+    their mean loss, as the task has it. early_stopped: the network of that epoch, which has not seen the clips of
+    validation. epoch_cap, patience: of the settings, epochs.
+    """
+
+    best_epoch: int = 0
+    best_figure: float = 0.0
+    best_loss: float = float("inf")
+    epoch_cap: int = 0
+    patience: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    early_stopped: nn.Module | None = None
+
+    @property
+    def cap_reached(self) -> bool:
+        """Whether training ended at its cap, before patience was at its end: more epochs might be better."""
+        return len(self.curve) == self.epoch_cap and self.epoch_cap - self.best_epoch < self.patience
+
+    @property
+    def early_stopping(self) -> str:
+        """What early stopping came to, in words."""
+        if self.cap_reached and self.best_epoch == self.epoch_cap:
+            return f"did not stop: the best epoch is the last that was allowed, {self.best_epoch}; raise --epochs"
+        if self.cap_reached:
+            return (
+                f"did not stop: the best epoch is {self.best_epoch} of the {self.epoch_cap} that were allowed, and it "
+                f"waits for {self.patience} without a better one; raise --epochs"
+            )
+        return f"best epoch {self.best_epoch} of {len(self.curve)}, at most {self.epoch_cap}"
+
+
+def fit(
+    model: nn.Module,
+    train: WindowSet,
+    validation: WindowSet | None,
+    settings: FitSettings,
+    seed: int,
+    *,
+    task: Task = LABEL,
+    num_labels: int | None = None,
+    stop_after: int | None = None,
+    watched: Sequence[float] | None = None,
+    shuffle: bool = False,
+    machine: Machine = QUIET,
+) -> FitResult:
+    """Train in place; the weights of the epoch with the lowest validation loss are kept.
+
+    Without validation, train `stop_after` epochs and keep the last: to train again on all clips for as long
+    as early stopping found best. The learning rate's schedule is the same: one that looks at the loss is given
+    `watched`, early stopping's of each epoch, else training's own.
+
+    The loss is the task's, of windows, each weighted by its clip's number of windows, so that clips count alike however
+    long they are; `train_loss` of the curve is its mean over clips. A batch's mean is that weighted mean up to chance,
+    as windows are drawn evenly. Validation is of what is served (`Task.served_loss`), so that early stopping watches
+    that. The order of windows, and with `shuffle` of the frames in each, anew in every epoch, comes from `seed`; the
+    caller seeds the weights, and torch, whose dropout draws from its own generator. num_labels: K, where classes are
+    weighted.
+
+    Where `machine.keeper` has a state of this phase, training goes on behind it, bit for bit as if it had not been cut
+    off. Raises NotFiniteError at the first loss, gradient or weight that is not finite; RecipeError, ResumeError.
+    """
+    phase = "the last training, on all clips" if validation is None else "early stopping"
+    epochs = settings.epochs if stop_after is None else stop_after
+    run = _Run(model.to(machine.device), train, settings, seed, task, num_labels, machine.device, shuffle=shuffle)
+    result = FitResult(epoch_cap=settings.epochs, patience=settings.patience)
+    kept = copy.deepcopy(model.state_dict())
+    if machine.keeper is not None and (state := machine.keeper.load(phase)) is not None:
+        run.restore(state)
+        result, kept = FitResult(**state["result"]), state["kept"]
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, disable=not machine.show_progress) as bar:
+        shown = bar.add_task(phase.partition(",")[0], total=epochs, completed=len(result.curve))
+        while len(result.curve) < epochs and not _waited_enough(result, validation):
+            epoch = len(result.curve) + 1
+            line = {"epoch": epoch, **run.epoch(f"{phase}, epoch {epoch}")}
+            if validation is None:
+                kept = model.state_dict()
+            else:
+                found = outputs(model, validation, task, machine.device)
+                scores = found.mean(task.scores(found.logits))
+                loss_now = float(task.served_loss(scores, validation.targets))
+                run.refuse_not_finite(torch.tensor(loss_now), "validation loss", f"{phase}, epoch {epoch}")
+                figure = task.figure(scores, validation.targets)
+                line |= {"validation_loss": loss_now, "validation_figure": figure}
+                if loss_now < result.best_loss:
+                    result.best_epoch, result.best_loss, result.best_figure = epoch, loss_now, figure
+                    kept = copy.deepcopy(model.state_dict())
+            known = watched[epoch - 1] if watched else line["train_loss"]
+            optimisation.advance(run.schedule, line.get("validation_loss", known))
+            result.curve.append(line)
+            machine.track(phase, line)
+            bar.update(shown, advance=1, description=_said(line))
+            if machine.keeper is not None:
+                held = {"result": vars(replace(result)), "kept": kept}
+                machine.keeper.save(phase, run.state() | held)
+    model.load_state_dict(kept)
+    model.cpu().eval()
+    return result
+
+
+def _waited_enough(result: FitResult, validation: WindowSet | None) -> bool:
+    return validation is not None and len(result.curve) - result.best_epoch >= result.patience
+
+
+def _said(line: dict[str, float]) -> str:
+    """Short: the bar has to fit into 80 columns."""
+    said = f"loss {line['train_loss']:.3f}"
+    if "validation_loss" in line:
+        said += f", validation {line['validation_loss']:.3f}, {line['validation_figure']:.3f}"
+    return said
+
+
+class _Run:
+    """What changes from step to step: weights, optimizer, schedule, scale, and the generators of chance."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: WindowSet,
+        settings: FitSettings,
+        seed: int,
+        task: Task,
+        num_labels: int | None,
+        device: torch.device,
+        *,
+        shuffle: bool,
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.optimizer: Optimizer = optimisation.build_optimizer(model, settings)
+        self.schedule = optimisation.build_schedule(self.optimizer, settings)
+        self._train = train
+        self._every_tick = task.every_tick
+        self._device = device
+        self._shuffle = shuffle
+        self._generator = torch.Generator().manual_seed(seed)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=settings.mixed_precision == "float16")
+        weights = None
+        if settings.class_weights == "balanced":
+            weights = task.class_weights(train, num_labels or 0).to(device)
+        self._loss_of = task.window_loss(LossSettings(settings.loss, settings.label_smoothing), weights)
+        self._weights = train.weights
+
+    def epoch(self, when: str) -> dict[str, float]:
+        """All windows once. The mean loss over clips, the mean norm of the steps' gradients, the first group's rate."""
+        self.model.train()
+        total, norms = 0.0, []
+        rate = self.optimizer.param_groups[0]["lr"]
+        order = torch.randperm(len(self._train), generator=self._generator)
+        for part in torch.split(order, self.settings.batch_windows):
+            rows, lengths = self._train.batch(part)
+            if self._shuffle:
+                rows = shuffle_frames(rows, lengths, self._generator)
+            self.optimizer.zero_grad()
+            loss = self._backward(rows.to(self._device), lengths, self._targets(part), self._weights[part])
+            self.refuse_not_finite(loss, "training loss", when)
+            self._scaler.unscale_(self.optimizer)
+            norm = optimisation.clip_gradients(self.model.parameters(), self.settings)
+            if not self._scaler.is_enabled() or self._scaler.get_scale() < _LEAST_SCALE:
+                self._refuse_gradients(norm, when)
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
+            total += float(loss) * len(part)
+            if torch.isfinite(norm):  # else float16's scale was too high, and no step was made
+                norms.append(float(norm))
+        self._refuse_weights(when)
+        return {
+            "learning_rate": rate,
+            "train_loss": total / len(self._train),
+            "gradient_norm": sum(norms) / max(1, len(norms)),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """All of it, as tensors and plain types."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "scaler": self._scaler.state_dict(),
+            "generator": self._generator.get_state(),
+            "chance": chance_of(self._device),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """As it was when `state` gave it."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
+        self._scaler.load_state_dict(state["scaler"])
+        self._generator.set_state(state["generator"])
+        restore_chance(self._device, state["chance"])
+
+    def _targets(self, part: Tensor) -> Tensor:
+        if not self._every_tick:
+            return self._train.targets[self._train.clip_index[part]].to(self._device)
+        index, held = self._train.row_index(part)
+        return torch.where(held, self._train.targets[index], IGNORED).to(self._device)
+
+    def _backward(self, rows: Tensor, lengths: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Adds to the gradients; returns the batch's loss."""
+        weights = weights.to(self._device)
+        if self.settings.truncate_ticks is not None:
+            return backward_in_pieces(
+                self.model, rows, lengths, targets, weights, self._loss_of, self.settings.truncate_ticks,
+                every_tick=self._every_tick, scale=self._scaler.scale,
+            )  # fmt: skip
+        loss = (self._loss_of(self.model(rows, lengths.to(self._device)), targets) * weights).mean()
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def refuse_not_finite(self, loss: Tensor, name: str, when: str) -> None:
+        """Raises NotFiniteError."""
+        if not torch.isfinite(loss):
+            self._refuse_weights(when)  # if one of them is the cause, it is named
+            raise self._error(f"the {name}", when)
+
+    def _refuse_gradients(self, norm: Tensor, when: str) -> None:
+        """norm: of all gradients together; not finite where one of them isn't, or where their squares are too many."""
+        if not torch.isfinite(norm):
+            found = [name for name, weight in self.model.named_parameters() if not _is_finite(weight.grad)]
+            raise self._error(f"the gradient of {found[0]}" if found else "the norm of the gradients", when)
+
+    def _refuse_weights(self, when: str) -> None:
+        for name, weight in self.model.named_parameters():
+            if not _is_finite(weight):
+                raise self._error(f"the weight {name}", when)
+
+    def _error(self, what: str, when: str) -> NotFiniteError:
+        return NotFiniteError(
+            f"{when}: {what} is not finite; nothing is saved. Lower the learning rate (--learning-rate, now "
+            f"{self.settings.learning_rate:g}) or the norm at which gradients are clipped (--gradient-norm, now "
+            f"{self.settings.gradient_norm:g})"
+        )
+
+
+def _is_finite(values: Tensor | None) -> bool:
+    return values is None or bool(torch.isfinite(values).all())

@@ -1,0 +1,1 @@
+"""Comparisons: methods, hyperparameters, sizes and rates."""
