@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from models import optimisation
+from models.augmentation import augmented
 from models.data.windowed import WindowSet, shuffle_frames
 from models.errors import NotFiniteError
 from models.fit_settings import FitSettings
@@ -200,6 +201,8 @@ class _Run:
             rows, lengths = self._train.batch(part)
             if self._shuffle:
                 rows = shuffle_frames(rows, lengths, self._generator)
+            if self.settings.augments:
+                rows = augmented(rows, self.settings, self._generator)
             self.optimizer.zero_grad()
             loss = self._backward(rows.to(self._device), lengths, self._targets(part), self._weights[part])
             self.refuse_not_finite(loss, "training loss", when)

@@ -54,6 +54,23 @@ class FitSettings:
     mixed_precision: Annotated[
         MixedPrecision, Field(description="What trained stages of the encoder compute in where PyTorch deems it safe.")
     ] = "off"
+    flip: Annotated[
+        bool, Field(description="Half of the windows are mirrored, in each epoch others; where pixels are trained on.")
+    ] = False
+    shift_pixels: Annotated[
+        int, Field(ge=0, le=1024, description="Windows are moved by up to so much; where pixels are trained on.")
+    ] = 0
+    brightness: Annotated[
+        float,
+        Field(
+            ge=0, lt=1, description="Windows are brighter or darker by up to this share; where pixels are trained on."
+        ),
+    ] = 0.0
+
+    @property
+    def augments(self) -> tuple[str, ...]:
+        """The settings that change pixels at random, those that are set."""
+        return tuple(name for name in ("flip", "shift_pixels", "brightness") if getattr(self, name))
 
     def to_dict(self) -> dict[str, Any]:
         """For a checkpoint: plain types only."""

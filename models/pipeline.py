@@ -22,7 +22,7 @@ from torch import nn
 from models import encoders
 from models.calibration import Calibration, calibrate, cool, expected_calibration_error
 from models.checkpoint import Checkpoint
-from models.contradictions import refuse_contradictions
+from models.contradictions import refuse_augmented_maps, refuse_contradictions
 from models.data.features import FeatureStore
 from models.data.loading import Loaded, load_clips
 from models.data.manifests import Clip, read
@@ -71,6 +71,7 @@ def train(recipe: Recipe, place: Place, console: Console, machine: Machine | Non
     source, spec, head = recipe.data, recipe.clip.spec, recipe.head
     torch.manual_seed(recipe.seed)  # for weights that are random
     encoder = encoders.build(recipe.encoder.name, spec.frame_height, spec.frame_width, weights=recipe.encoder.weights)
+    refuse_augmented_maps(recipe, encoder)
     if encoder.origin:
         say(console, f"{recipe.encoder.name}: {encoder.origin.source}")
     clips = read(place.data, source.split, columns=recipe.task.names)

@@ -72,8 +72,8 @@ class FeatureStore:
     Pixels are decided by the spec and by the revision of the code that prepares them. `hashes.sqlite` beside them
     remembers what the files hold. Processes may share the folder, and may be killed.
 
-    until: the stage behind which the encoder is left; rows are then its maps (T, C, H, W), float16, else features
-    (T, D), float32.
+    until: the stage before which the encoder is left; rows are then the maps (T, C, H, W) that the stage gets, float16,
+    or, where it is the first, the pixels, uint8; else features (T, D), float32.
     """
 
     def __init__(self, folder: Path, encoder: ImageEncoder, spec: ClipSpec, until: str | None = None) -> None:
@@ -82,10 +82,11 @@ class FeatureStore:
         self.spec = spec
         self._key = f"{REVISION}/{spec.pixels_sha256}/{weights_sha256(encoder)}"
         self._network: nn.Module = folded(encoder, spec.frame_height, spec.frame_width)
-        self._dtype: type[np.floating] = np.float32
+        self._dtype: type[np.number] = np.float32
         if until is not None:
-            self._key += f"/{until}"
-            self._network, self._dtype = MapsOf(encoder, until).eval(), np.float16
+            maps = MapsOf(encoder, until).eval()
+            self._key += f"/{until}" + ("/pixels" if maps.of_pixels else "")
+            self._network, self._dtype = maps, np.uint8 if maps.of_pixels else np.float16
 
     def load(self, paths: Sequence[Path], *, show_progress: bool = True) -> Stored:
         """Features of the clips; what is not stored yet is extracted.

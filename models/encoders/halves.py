@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from torch import Tensor, fx, nn
 
-from models.encoders.image import ImageEncoder
+from models.encoders.image import ImageEncoder, normalised
 from models.encoders.kind import EncoderError
 
 
 class MapsOf(nn.Module):
     """Frames as `stage` would get them: uint8 RGB (N, H, W, 3) → maps (N, C, h, w), or what else its input is.
 
-    Raises EncoderError for a stage that there is not, and for one before which more than one tensor is needed.
+    of_pixels: nothing is before the stage; the maps are then the frames themselves, uint8 (N, 3, H, W), a quarter of
+    what they would be normalised, and exact. Raises EncoderError for a stage that there is not, and for one before
+    which more than one tensor is needed.
     """
 
     def __init__(self, encoder: ImageEncoder, stage: str) -> None:
         super().__init__()
         self._half, _ = _halves(encoder, stage)
+        self.of_pixels = _is_empty(self._half)
         self.register_buffer("mean", encoder.mean)
         self.register_buffer("std", encoder.std)
 
     def forward(self, frames: Tensor) -> Tensor:
         """As `ImageEncoder.forward` begins."""
-        pixels = frames.permute(0, 3, 1, 2).to(self.mean.dtype) / 255.0  # type: ignore[arg-type]
-        maps: Tensor = self._half((pixels - self.mean) / self.std)  # type: ignore[operator]
+        pixels = frames.permute(0, 3, 1, 2)
+        if self.of_pixels:
+            return pixels.contiguous()
+        maps: Tensor = self._half(normalised(pixels, self.mean, self.std))  # type: ignore[arg-type]
         return maps
 
 
@@ -37,12 +42,21 @@ class StagesFrom(nn.Module):
 
     def __init__(self, encoder: ImageEncoder, stage: str) -> None:
         super().__init__()
-        _, self.stages = _halves(encoder, stage)
+        before, self.stages = _halves(encoder, stage)
+        self.of_pixels = _is_empty(before)
+        self.register_buffer("mean", encoder.mean, persistent=False)
+        self.register_buffer("std", encoder.std, persistent=False)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, C, h, w) → (N, D)."""
+        if self.of_pixels:
+            maps = normalised(maps, self.mean, self.std)  # type: ignore[arg-type]
         features: Tensor = self.stages(maps)
         return features.mean(dim=(2, 3)) if features.ndim == 4 else features
+
+
+def _is_empty(half: fx.GraphModule) -> bool:
+    return all(node.op in ("placeholder", "output") for node in half.graph.nodes)
 
 
 class _Leaves(fx.Tracer):

@@ -47,8 +47,7 @@ class ImageEncoder(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) RGB → (N, D)."""
         # NHWC memory seen as NCHW is channels-last: no copy, and the layout in which CPUs convolve best.
-        pixels = frames.permute(0, 3, 1, 2).to(self.mean.dtype) / 255.0
-        features: Tensor = self.cnn((pixels - self.mean) / self.std)
+        features: Tensor = self.cnn(normalised(frames.permute(0, 3, 1, 2), self.mean, self.std))
         return features.mean(dim=(2, 3)) if features.ndim == 4 else features
 
     def paths_from(self, stage: str) -> tuple[str, ...]:
@@ -66,6 +65,11 @@ class ImageEncoder(nn.Module):
             for name, values in self.cnn.named_parameters()
             if any(name == path or name.startswith(f"{path}.") for path in paths)
         }
+
+
+def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(N, 3, H, W) from 0 to 255 → what a CNN takes, of mean's dtype."""
+    return (pixels.to(mean.dtype) / 255.0 - mean) / std
 
 
 def weights_sha256(encoder: ImageEncoder) -> str:

@@ -263,6 +263,11 @@ def test_other_segments_are_another_training(
     [
         (("--truncate-ticks", "4", "--bidirectional"), "truncate_ticks is 4, and the head is bidirectional"),
         (("--mixed-precision", "bfloat16"), "mixed_precision is 'bfloat16', and the encoder is frozen"),
+        (("--flip",), "flip is true, and the encoder is frozen: what is stored is no pixels"),
+        (
+            ("--brightness", "0.2", "--encoder", "small-16", "--weights", "random", "--train-from", "stage2"),
+            "brightness is 0.2, and training begins at stage2: what is stored is no pixels",
+        ),
         (("--task", "value", "--class-weights", "balanced"), "class_weights is `balanced`, and the task `value`"),
         (("--loss", "MSELoss"), "the loss 'MSELoss' is none of the task 'label'"),
         (("--optimizer", "Adan"), "the optimizer 'Adan' is none of PyTorch's"),
