@@ -1,7 +1,7 @@
-"""Boundaries of shots: PySceneDetect and TransNetV2 on films of made transitions, F1 within two frames.
+"""Boundaries of shots: our model, PySceneDetect and TransNetV2 on films of made transitions, F1 within two frames.
 
 The films are those of the test side of a folder of `python -m models synthesise shots`, made here without `--films`.
-Each detector runs in an environment of its own, on one thread, and tells spans of frames in one form; so may any other:
+Each peer runs in an environment of its own, on one thread, and tells spans of frames in one form; so may any other:
 `--detections NAME=FILE` takes rows of JSON, {"path", "seconds", "spans": [[start, stop, label], …]}. The measure is
 `models.report.boundaries`. Run: `python -m tests.bench shots [--films FOLDER] [--sides NAME,...]`.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,9 +27,11 @@ from models.report.boundaries import TOLERANCE_FRAMES, BoundaryScore, JudgedFilm
 from tests.bench.report import ROOT, finish, parser
 
 TEST_FILMS = 60
-# The environment of each detector and the arguments of its python.
+# The environment of each detector, '' where it is the one that this runs in, and the arguments of its python.
+_OURS = "tests.bench.peers.reelserve_shots"
 _SCENEDETECT, _TRANSNETV2 = "tests.bench.peers.scenedetect_shots", "tests.bench.peers.transnetv2_shots"
 SIDES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "reelserve": ("", ("-m", _OURS)),
     "scenedetect-content": ("scenedetect", ("-m", _SCENEDETECT, "content")),
     "scenedetect-adaptive": ("scenedetect", ("-m", _SCENEDETECT, "adaptive")),
     "scenedetect-threshold": ("scenedetect", ("-m", _SCENEDETECT, "threshold")),
@@ -135,7 +138,7 @@ def _spans(path: Path, rates: Mapping[str, float]) -> dict[str, list[Span]]:
 def detect(name: str, films: Sequence[LabelledFilm]) -> Detections:
     """Run one of `SIDES` over the films; FileNotFoundError says how to make its environment."""
     environment, arguments = SIDES[name]
-    python = ROOT / f".venv-bench-{environment}" / "bin" / "python"
+    python = ROOT / f".venv-bench-{environment}" / "bin" / "python" if environment else Path(sys.executable)
     if not python.exists():
         raise FileNotFoundError(f"{python} is missing: make .venv-bench-{environment}/.ready")
     paths = "\n".join(str(film.path) for film in films)
