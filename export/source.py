@@ -117,9 +117,10 @@ def of_checkpoint(checkpoint: Checkpoint) -> VideoModel:
 
 
 def _name_of_encoder(checkpoint: Checkpoint) -> str:
-    """Trained with the head it is this model's own, and lies beside the frozen one that others share."""
+    """What was trained with a head has that model's name too, and lies beside what others share: the published one."""
     is_frozen = checkpoint.training.get("encoder", "frozen") == "frozen"
-    return checkpoint.encoder_name if is_frozen else f"{checkpoint.encoder_name}-{checkpoint.name}"
+    model = (checkpoint.training.get("encoder_weights") or {}).get("model", "") if is_frozen else checkpoint.name
+    return f"{checkpoint.encoder_name}-{model}" if model else checkpoint.encoder_name
 
 
 def _part_of(document: type[_P], found: dict[str, Any] | None) -> _P | None:

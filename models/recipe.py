@@ -153,7 +153,9 @@ class EncoderSettings:
     __pydantic_config__ = TABLE
 
     name: Annotated[str, Field(description="Ours, or a classifier of torchvision.")] = "efficientnet-lite0"
-    weights: Annotated[str, Field(description="Of the encoder: pretrained, random, or a file.")] = "pretrained"
+    weights: Annotated[
+        str, Field(description="Of the encoder: pretrained, random, or a file: weights, or a checkpoint.")
+    ] = "pretrained"
     train_from: Annotated[
         str | None, Field(description="Stage from which on it is trained too; not set: it is frozen.")
     ] = None

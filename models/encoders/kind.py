@@ -19,10 +19,14 @@ class EncoderError(ModelsError):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where weights come from and under which licence, for the certificate."""
+    """Where weights come from and under which licence, for the certificate.
+
+    model: of ours that they were trained with, where they are of its checkpoint.
+    """
 
     source: str
     licence: str
+    model: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,15 @@ import pickle  # only for the name of its error: weights_only loads no code
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.encoders.kind import EncoderError, EncoderKind, Network, Origin
 
+# Of a checkpoint of ours (`models.checkpoint`) what its encoder's weights are called.
+_ENCODER = "encoder_state"
 # How many keys of each kind an error names.
 _NAMED = 3
 
@@ -29,8 +32,10 @@ def load_weights(kind: EncoderKind, network: Network, weights: str | Path) -> Or
             )
         state, said, origin = kind.pretrained(), f"what is published of {kind.name}", kind.published
     else:
-        path = Path(weights)
-        state, said = read_state(path), str(path)
+        path, content = Path(weights), _content(Path(weights))
+        if _ENCODER in content:
+            return _load_trained(kind, network, path, content)
+        state, said = _state(path, content), str(path)
         origin = Origin(f"{path.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}", "not stated")
     kept = {f"{network.prefix}{key}": values for key, values in state.items() if not key.startswith(network.dropped)}
     load_exactly(network.cnn, kept, f"{said} for {kind.name}")
@@ -39,6 +44,25 @@ def load_weights(kind: EncoderKind, network: Network, weights: str | Path) -> Or
 
 def read_state(path: Path) -> Mapping[str, Tensor]:
     """A state dict from a file, without running code. Raises EncoderError."""
+    return _state(path, _content(path))
+
+
+def _load_trained(kind: EncoderKind, network: Network, path: Path, content: Mapping[str, Any]) -> Origin:
+    """The encoder of a checkpoint of ours, as it was trained with its head: another head may share it."""
+    name, state = content["encoder_name"], dict(content[_ENCODER])
+    if name != kind.name:
+        raise EncoderError(f"weights {path} are a checkpoint with the encoder {name}, not {kind.name}: name that one")
+    for buffer, values in (("mean", kind.mean), ("std", kind.std)):
+        if not torch.equal(state.pop(buffer, torch.tensor(values)).flatten(), torch.tensor(values)):
+            raise EncoderError(f"weights {path}: its {buffer} of pixels is not that of {name}, {values}")
+    load_exactly(network.cnn, {key.removeprefix("cnn."): values for key, values in state.items()}, str(path))
+    training = content["training"]
+    before = training.get("encoder_weights") or {"source": "not stated", "licence": "not stated"}
+    how = "" if training.get("encoder") in (None, "frozen") else f", {training['encoder']} on {training['data']}"
+    return Origin(f"{before['source']}{how}", before["licence"], content["name"] if how else before.get("model", ""))
+
+
+def _content(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise EncoderError(f"weights {path}: there is no such file; `pretrained` and `random` are the other choices")
     try:
@@ -47,7 +71,13 @@ def read_state(path: Path) -> Mapping[str, Tensor]:
         raise EncoderError(
             f"weights {path} are not a state dict ({type(error).__name__}): save `model.state_dict()` with torch.save"
         ) from error
-    if not isinstance(content, dict) or not all(isinstance(values, Tensor) for values in content.values()):
+    if not isinstance(content, dict):
+        raise EncoderError(f"weights {path} are not tensors by name: save `model.state_dict()` with torch.save")
+    return content
+
+
+def _state(path: Path, content: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    if not all(isinstance(values, Tensor) for values in content.values()):
         raise EncoderError(f"weights {path} are not tensors by name: save `model.state_dict()` with torch.save")
     return content
 

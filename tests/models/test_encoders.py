@@ -296,7 +296,12 @@ def test_mean_and_std_travel_in_the_checkpoint(toy: EncoderKind, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("training", "name"),
-    [({}, "toy"), ({"encoder": "frozen"}, "toy"), ({"encoder": "fine-tuned from stem"}, "toy-m")],
+    [
+        ({}, "toy"),
+        ({"encoder": "frozen"}, "toy"),
+        ({"encoder": "fine-tuned from stem"}, "toy-m"),
+        ({"encoder": "frozen", "encoder_weights": {"source": "s", "licence": "l", "model": "other"}}, "toy-other"),
+    ],
 )
 def test_an_encoder_that_was_trained_lies_beside_the_frozen_one(
     toy: EncoderKind, training: dict[str, object], name: str
@@ -304,6 +309,25 @@ def test_an_encoder_that_was_trained_lies_beside_the_frozen_one(
     """By one name an export would refuse it: the frozen one is shared, and has other bytes."""
     encoder = encoders.build(toy.name, 48, 64, weights="random")
     assert of_checkpoint(toy_checkpoint(encoder.state_dict(), **training)).encoder_name == name
+
+
+def test_the_encoder_of_a_checkpoint_begins_another_model(toy: EncoderKind, tmp_path: Path) -> None:
+    """Fine-tuned by one model it is shared by another: the same weights, by the first one's name, with its licence."""
+    encoder, path = encoders.build(toy.name, 48, 64, weights="random"), tmp_path / "m.pt"
+    before = {"source": "ImageNet", "licence": "MIT"}
+    tuned = {"encoder": "fine-tuned from stem", "encoder_weights": before, "data": "films"}
+    toy_checkpoint(encoder.state_dict(), **tuned).save(path)
+    held = encoders.build(toy.name, 48, 64, weights=str(path))
+    assert weights_sha256(held) == weights_sha256(encoder)
+    assert held.origin == Origin("ImageNet, fine-tuned from stem on films", "MIT", "m")
+    toy_checkpoint(encoder.state_dict(), encoder="frozen", encoder_weights=before).save(path)
+    assert encoders.build(toy.name, 48, 64, weights=path).origin == Origin("ImageNet", "MIT")
+    with pytest.raises(EncoderError, match=r"a checkpoint with the encoder toy, not small-16: name that one"):
+        encoders.build("small-16", 48, 64, weights=path)
+    encoder.mean.fill_(0.25)
+    toy_checkpoint(encoder.state_dict(), **tuned).save(path)
+    with pytest.raises(EncoderError, match=r"m\.pt: its mean of pixels is not that of toy"):
+        encoders.build(toy.name, 48, 64, weights=path)
 
 
 def test_a_checkpoint_of_before_has_the_row_s_mean_and_std(toy: EncoderKind, tmp_path: Path) -> None:
