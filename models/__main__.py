@@ -199,6 +199,8 @@ def report(
 @settings_flags(
     "clip.sample_fps",
     "clip.size",
+    "encoder.name",
+    "encoder.weights",
     "head.cell",
     "head.num_layers",
     "head.bidirectional",
@@ -211,7 +213,7 @@ def study(
     data: Data,
     splits: Annotated[str, typer.Option(help="Manifest columns, comma-separated.")] = "split1,split2,split3",
     seeds: Annotated[int, typer.Option(min=1)] = 5,
-    out: Annotated[Path, typer.Option()] = Path("models/zoo/actions-lstm/1/study.json"),
+    out: Annotated[Path, typer.Option()] = Path("models/zoo/actions-lstm/2/study.json"),
     store: Store = Path(".features"),
     region: RegionOption = None,
     *,
@@ -219,7 +221,7 @@ def study(
 ) -> None:
     """Single frame, mean of features, shuffled and recurrent on splits × seeds; recurrent − mean, 95 % interval."""
     recipe, names = recipes.read(flags=with_region(given, region)), values_of("--splits", splits, str)
-    studies.study(data, names, seeds, out, store, recipe.clip.spec, recipe.head, recipe.fit, console)
+    studies.study(data, names, seeds, out, store, recipe.clip.spec, recipe.head, recipe.fit, recipe.encoder, console)
 
 
 @app.command()
@@ -248,7 +250,7 @@ def cost(
         "160@4,192@4,224@4,160@6,192@6,224@6,160@8,192@8,224@8"
     ),
     folds: Annotated[int, typer.Option(min=1, help="Validation cuts, by seed.")] = 3,
-    out: Annotated[Path, typer.Option()] = Path("models/zoo/actions-lstm/1/cost.json"),
+    out: Annotated[Path, typer.Option()] = Path("models/zoo/actions-lstm/2/cost.json"),
     store: Store = Path(".features"),
     region: RegionOption = None,
 ) -> None:

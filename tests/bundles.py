@@ -38,13 +38,10 @@ from service.certificate import (
 from service.engine.heads import Head
 from service.engine.known_answer import KnownAnswer
 from service.engine.sessions import open_session
-from service.registry import newest_versions
 from service.tolerances import ACCURACY, LONGEST, tolerance_of
 from service.video.spec import ClipSpec
-from tests.server import ROOT
+from tests.zoo import TRAINED, ZOO
 
-ZOO = ROOT / "models" / "zoo"
-TRAINED = ZOO / "actions-lstm" / "1"
 SPEC = ClipSpec(sample_fps=4, frame_height=32, frame_width=32, window_frames=8, stride_frames=4)
 ROW = CertificateRow(
     check="largest difference", runtime="onnxruntime-cpu", precision="fp32", measured=1e-6, limit=1e-4,
@@ -104,9 +101,8 @@ def sealed(models_dir: Path, name: str = "tiny", version: str = "1", rows: tuple
 
 def copy_of_the_zoo(models_dir: Path, name: str, **spec: object) -> Path:
     """The trained model under another name, sealed anew; returns the version's folder. spec: fields to change."""
-    [source] = [folder for folder in newest_versions(ZOO) if folder.parent.name == "actions-lstm"]
     shutil.copytree(ZOO / "encoders", models_dir / "encoders", dirs_exist_ok=True)
-    folder = Path(shutil.copytree(source, models_dir / name / source.name))
+    folder = Path(shutil.copytree(TRAINED, models_dir / name / TRAINED.name))
     trained = read_document(folder / "model.json", ModelDocument)
     model = trained.model_copy(update={"name": name, "spec": trained.spec.model_copy(update=spec)})
     encoder = read_document(models_dir / "encoders" / model.encoder.name / "encoder.json", EncoderDocument)

@@ -9,10 +9,10 @@ import httpx
 import hypothesis
 import pytest
 
-from service.bundle import ModelDocument, read_document
-from service.registry import newest_versions
+from service.bundle import ModelDocument
 from tests.drawn import Drawn, draw
-from tests.server import MIB, ROOT, Server, serve
+from tests.server import MIB, Server, serve
+from tests.zoo import DOCUMENT, MODEL
 
 # Other tests run beside: no wall-clock time is a reason to fail, and threads of torch that wait for one another cost.
 hypothesis.settings.register_profile("ours", deadline=None)
@@ -20,8 +20,6 @@ hypothesis.settings.load_profile("ours")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-ZOO = ROOT / "models" / "zoo"
-MODEL = "actions-lstm"
 
 MAX_UPLOAD_BYTES = 4 * MIB
 SPOOL_QUOTA_BYTES = 6 * MIB
@@ -52,8 +50,7 @@ def client(server: Server) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def document() -> ModelDocument:
     """model.json of the shared server's model."""
-    [folder] = [folder for folder in newest_versions(ZOO) if folder.parent.name == MODEL]
-    return read_document(folder / "model.json", ModelDocument)
+    return DOCUMENT
 
 
 @pytest.fixture(scope="session")

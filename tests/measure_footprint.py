@@ -19,8 +19,8 @@ from service.engine.batch_sizes import BatchSizes, sizes_for
 from service.engine.footprint import FILE, Expectations, Load, Rates, Recorded, growth
 from service.engine.sessions import choose_runtime, open_encoders
 from service.registry import verify
-from tests.bundles import TRAINED, ZOO
 from tests.server import ROOT
+from tests.zoo import TRAINED, ZOO
 
 _TIMES = 5
 _THREADS = 2

@@ -15,12 +15,12 @@ from tests.bench.latency import Point, Waits, long_clips, p99_over_best_peer
 from tests.bench.limit import Limit
 from tests.bench.load import Answer, Clip
 from tests.bench.page import page
-from tests.bench.peers.clip_model import MODEL, encoder_path
 from tests.bench.peers.eager_engine import head_of
 from tests.bench.peers.onnx_engine import OnnxEngine
 from tests.bench.report import RESULTS
 from tests.bench.sides import STANDARD, chosen, in_json, peer_versions
 from tests.real_clips import real_clip
+from tests.zoo import TRAINED, TRAINED_ENCODER
 
 
 def answer(
@@ -96,9 +96,9 @@ def test_the_peers_torch_head_is_the_bundles() -> None:
     generator = np.random.default_rng(0)
     features = generator.normal(size=(5, 16, 1280)).astype(np.float32)
     lengths = np.array([16, 1, 7, 16, 3], np.int64)
-    wanted = OnnxEngine(encoder_path(), MODEL / "head.onnx").logits(features, lengths)
+    wanted = OnnxEngine(TRAINED_ENCODER / "encoder.onnx", TRAINED / "head.onnx").logits(features, lengths)
     with torch.inference_mode():
-        got = head_of(MODEL / "head.onnx")(torch.from_numpy(features), torch.from_numpy(lengths)).numpy()
+        got = head_of(TRAINED / "head.onnx")(torch.from_numpy(features), torch.from_numpy(lengths)).numpy()
     np.testing.assert_allclose(got, wanted, atol=1e-4)  # logits of a few units, in another order of additions
 
 

@@ -299,3 +299,10 @@ def test_load_goes_to_this_machine_alone() -> None:
 
 def test_without_the_data_the_packages_clips_are_used(tmp_path: Path) -> None:
     assert sorted(one.name for one in clips_of(tmp_path)) == sorted(NAMES)
+
+
+def test_a_phase_has_one_arrival_at_least(tmp_path: Path) -> None:
+    """Chance has none in most phases of a thousandth of an arrival; none would measure nothing."""
+    (tmp_path / "a").write_bytes(b"x")
+    [arrival] = arrivals([Clip.of(tmp_path / "a", "a")], 0.001, 2.0, seed=0)
+    assert arrival.at == 1.0

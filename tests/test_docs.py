@@ -17,7 +17,6 @@ from service.parameters import PredictParameters
 from service.registry import newest_versions
 from service.settings import Settings
 from tests.bench import __main__ as bench
-from tests.conftest import ZOO
 from tests.server import ROOT
 from tests.write_operator_page import (
     DEPENDS_ON_THE_MACHINE,
@@ -26,6 +25,7 @@ from tests.write_operator_page import (
     metric_name,
     written,
 )
+from tests.zoo import ZOO
 
 OPERATOR = PAGE.read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")

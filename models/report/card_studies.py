@@ -57,9 +57,19 @@ def study_section(study: dict[str, Any], model: ModelDocument) -> str:
         "",
         f"`shuffled` is the same {name} trained and tested on {orders}",
         "",
-        _studied_head(study, model),
+        f"{_studied_features(study, model)} {_studied_head(study, model)}".lstrip(),
     ]
     return "\n".join(lines)
+
+
+def _studied_features(study: dict[str, Any], model: ModelDocument) -> str:
+    """Of which encoder all methods had the features; '' where the study is of before it said."""
+    weights = study.get("encoder_weights")
+    if not weights:
+        return ""
+    if weights.get("model") == model.name:
+        return "All methods have the features of this model's own encoder, which was trained with its head."
+    return f"All methods have features of {weights['source']}."
 
 
 def _studied_head(study: dict[str, Any], model: ModelDocument) -> str:

@@ -34,13 +34,16 @@ def study(
     spec: ClipSpec,
     head: HeadSettings,
     fit: FitSettings,
+    source: EncoderSettings,
     console: Console,
 ) -> None:
     """Write `out`: accuracies by method, split and seed, and recurrent − mean of features with a 95 % interval.
 
-    The recurrent head goes by the name of its cell. Beside a bundle the study names that bundle's head.
+    The recurrent head goes by the name of its cell. Beside a bundle the study names that bundle's head. All methods get
+    the features of one encoder, as it is: one that was fine-tuned on a split (`weights` of a checkpoint) has seen test
+    clips of the others.
     """
-    encoder = encoders.build(EncoderSettings.name, spec.frame_height, spec.frame_width)
+    encoder = encoders.build(source.name, spec.frame_height, spec.frame_width, weights=source.weights)
     loaded = load_clips(read(data, splits[0]), spec, encoder, store, console)
     labels = labels_to_learn(loaded.clips)
     names = {method: head.cell if method == "recurrent" else method for method in METHODS}
@@ -69,6 +72,7 @@ def study(
         "cell": head.cell, "head": vars(head), "fit": fit.to_dict(), "permutations": PERMUTATIONS,
         "splits": list(splits), "seeds": seeds, "sample_fps": spec.sample_fps, "size": spec.frame_height,
         "region": str(spec.region) if spec.region else None,
+        "encoder_weights": vars(encoder.origin) if encoder.origin else {},
         "accuracies": accuracies,
         f"{head.cell}_minus_mean": {
             "mean": round(found.value, 4), "low": round(found.low, 4), "high": round(found.high, 4),

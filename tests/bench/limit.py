@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from service.settings import available_cores
 from tests.bench.load import Clip, clips_of, in_passes
-from tests.bench.peers.clip_model import MODEL, Array, ClipModel, Engine, decode, encoder_path
+from tests.bench.peers.clip_model import Array, ClipModel, Engine, decode
 from tests.bench.peers.onnx_engine import OnnxEngine
 from tests.bench.report import finish, parser
+from tests.zoo import TRAINED, TRAINED_ENCODER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +158,7 @@ def _loop(paths: Sequence[Path], seconds: float) -> float:
 def _onnx() -> Engine:
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return OnnxEngine(encoder_path(), MODEL / "head.onnx", options)
+    return OnnxEngine(TRAINED_ENCODER / "encoder.onnx", TRAINED / "head.onnx", options)
 
 
 class _OpenVino(OnnxEngine):
@@ -168,12 +169,14 @@ class _OpenVino(OnnxEngine):
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        super().__init__(encoder_path(), MODEL / "head.onnx", options)
+        super().__init__(TRAINED_ENCODER / "encoder.onnx", TRAINED / "head.onnx", options)
         hints = {
             "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision,
             "ENABLE_CPU_PINNING": False,  # or the processes of `AllCores` would all be on the first core
         }  # fmt: skip
-        self._request = ov.Core().compile_model(str(encoder_path()), "CPU", hints).create_infer_request()
+        self._request = (
+            ov.Core().compile_model(str(TRAINED_ENCODER / "encoder.onnx"), "CPU", hints).create_infer_request()
+        )
 
     def encode(self, frames: NDArray[np.uint8]) -> Array:
         return np.array(self._request.infer([np.ascontiguousarray(frames)])[0], np.float32)

@@ -171,10 +171,13 @@ def mixed(weights: Mapping[str, float]) -> Choice:
 def arrivals(
     clips: Sequence[Clip], rate: float, seconds: float, seed: int, choose: Choice = in_passes
 ) -> list[Arrival]:
-    """Poisson arrivals: exponential gaps of mean 1 / rate seconds, over `seconds`; the same for the same arguments."""
+    """Poisson arrivals: exponential gaps of mean 1 / rate seconds, over `seconds`; the same for the same arguments.
+
+    Where chance has none, one comes half way: a phase of nothing measures nothing.
+    """
     gaps = np.random.default_rng([seed, 1])
     times = itertools.accumulate(iter(lambda: float(gaps.exponential(1 / rate)), None))
-    due = itertools.takewhile(lambda at: at < seconds, times)
+    due = list(itertools.takewhile(lambda at: at < seconds, times)) or [seconds / 2]
     return [Arrival(at, clip) for at, clip in zip(due, choose(clips, seed), strict=False)]
 
 

@@ -18,18 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from service.bundle import ModelDocument, Runtime, read_document
+from service.bundle import Runtime
 from service.engine.heads import Head
 from service.engine.sessions import open_session
-from service.registry import newest_versions
 from service.video.pool import DecodePool
 from service.video.windows import cover
 from tests.bench.cuts import film
 from tests.bench.load import Answer, Clip, Target, send
 from tests.bench.report import finish, parser
 from tests.bench.summary import only_ok
-from tests.conftest import MODEL, ZOO
 from tests.server import serve
+from tests.zoo import DOCUMENT, TRAINED, TRAINED_ENCODER
 
 WINDOW_FRAMES = 16
 DENSE_STRIDE, SPARSE_STRIDE = 4, 16
@@ -123,10 +122,9 @@ async def _ask(target: Target, video: Clip, stride: int) -> Answer:
 
 def _plain(video: Path, options: argparse.Namespace) -> Ratio:
     """Decode, then encode the frames of each window, then the head: one thread each, no batcher."""
-    [folder] = [folder for folder in newest_versions(ZOO) if folder.parent.name == MODEL]
-    model = read_document(folder / "model.json", ModelDocument)
-    encoder = open_session(ZOO / "encoders" / model.encoder.name / "encoder.onnx", _RUNTIME)
-    head = Head(open_session(folder / "head.onnx", _RUNTIME), model)
+    model = DOCUMENT
+    encoder = open_session(TRAINED_ENCODER / "encoder.onnx", _RUNTIME)
+    head = Head(open_session(TRAINED / "head.onnx", _RUNTIME), model)
 
     def seconds(stride: int) -> float:
         started = time.perf_counter()

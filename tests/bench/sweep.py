@@ -27,14 +27,13 @@ from service.engine.batcher import FrameBatcher
 from service.engine.chunks import Frames
 from service.engine.sessions import Encoder, open_encoders
 from service.errors import NotReady
-from service.registry import newest_versions
 from service.settings import available_cores
 from service.video.open_video import CHUNK_FRAMES
 from service.video.pool import DecodePool
 from service.video.spec import ClipSpec
 from tests.bench.load import clips_of
 from tests.bench.report import Machine, finish, parser
-from tests.conftest import MODEL, ZOO
+from tests.zoo import DOCUMENT, ZOO
 
 CPU_SIZES, GPU_SIZES = "1,2,4,8,16,32", "1,2,4,8,16,32,64,128,256"
 _SETTLING = 0.1  # of a slice, before it counts
@@ -179,8 +178,7 @@ def steady(works: Sequence[Work], seconds: float) -> float:
 
 
 def _model() -> ModelDocument:
-    [folder] = [folder for folder in newest_versions(ZOO) if folder.parent.name == MODEL]
-    return read_document(folder / "model.json", ModelDocument)
+    return DOCUMENT
 
 
 def _precision(

@@ -21,16 +21,16 @@ from service.bundle import canonical_sha256, file_sha256
 from service.cli import app
 from service.errors import BundleError
 from service.registry import Registry
-from tests.bundles import ROW, ROWS, ZOO, copy_of_the_zoo, flip_a_byte, proven, sealed
+from tests.bundles import ROW, ROWS, copy_of_the_zoo, flip_a_byte, proven, sealed
 from tests.drawn import Drawn
 from tests.real_clips import real_clip
 from tests.server import ROOT, environment, problem, serve, wait_until
+from tests.zoo import ENCODERS, MODEL, TRAINED, TRAINED_ENCODER, ZOO
 
 # BentoML's own use of pathspec, when it is first imported in this process.
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
 
-ENCODERS = ZOO / "encoders"
-MODEL = ZOO / "actions-lstm" / "1"
+TAG = f"{MODEL}:{TRAINED.name}"
 
 
 @pytest.fixture(autouse=True)
@@ -67,38 +67,38 @@ def scanned(tag: str) -> Registry:
 
 
 def test_the_zoos_bundle_is_stored_with_labels_and_metadata(models: Path) -> None:
-    assert store(MODEL, ENCODERS) == "actions-lstm:1"
+    assert store(TRAINED, ENCODERS) == TAG
     [held] = bentoml.models.list()
-    document = json.loads((MODEL / "model.json").read_text())
+    document = json.loads((TRAINED / "model.json").read_text())
     encoder = document["encoder"]["name"]
-    assert str(held.tag) == "actions-lstm:1"
-    assert Path(held.path) == models / "actions-lstm" / "1"
+    assert str(held.tag) == TAG
+    assert Path(held.path) == models / MODEL / TRAINED.name
     pairs = "onnxruntime-cpu fp32, openvino-cpu bf16, openvino-cpu fp32"
     assert held.info.labels == {"task": "clip", "encoder": encoder, "proven": pairs}
     assert held.info.metadata == {
         "sha256": {
-            "model": canonical_sha256(MODEL / "model.json"),
+            "model": canonical_sha256(TRAINED / "model.json"),
             "encoder": file_sha256(ENCODERS / encoder / "encoder.onnx"),
-            "head": file_sha256(MODEL / "head.onnx"),
+            "head": file_sha256(TRAINED / "head.onnx"),
         },
         "metrics": document["training"]["metrics"],
         "created": document["created"],
-        "versions": json.loads((MODEL / "certificate.json").read_text())["versions"],
+        "versions": json.loads((TRAINED / "certificate.json").read_text())["versions"],
     }
-    assert str(ROOT) not in (models / "actions-lstm" / "1" / "model.yaml").read_text()
+    assert str(ROOT) not in (models / MODEL / TRAINED.name / "model.yaml").read_text()
 
 
 def test_what_is_stored_is_a_folder_of_models(models: Path) -> None:
-    store(MODEL, ENCODERS)
-    there = files(models / "actions-lstm" / "1")
+    store(TRAINED, ENCODERS)
+    there = files(models / MODEL / TRAINED.name)
     assert there.pop("model.yaml")
-    [encoder] = ENCODERS.iterdir()
-    ours = {f"actions-lstm/1/{name}": blob for name, blob in files(MODEL).items()}
-    assert "actions-lstm/1/MODEL_CARD.md" in ours
+    encoder = TRAINED_ENCODER
+    ours = {f"{MODEL}/{TRAINED.name}/{name}": blob for name, blob in files(TRAINED).items()}
+    assert f"{MODEL}/{TRAINED.name}/MODEL_CARD.md" in ours
     assert there == ours | {f"encoders/{encoder.name}/{name}": blob for name, blob in files(encoder).items()}
-    registry = Registry(models / "actions-lstm" / "1")
+    registry = Registry(models / MODEL / TRAINED.name)
     registry.scan()
-    assert list(registry.bundles) == ["actions-lstm"]
+    assert list(registry.bundles) == [MODEL]
     assert registry.refused == {}
 
 

@@ -25,10 +25,9 @@ from export.trace.head import HeadGraph, export_head
 from models.heads import HeadDims
 from tests.export.models import encoder as small_encoder
 from tests.export.models import sequence_head
+from tests.zoo import ROOT, TRAINED, TRAINED_ENCODER
 
-ROOT = Path(__file__).resolve().parents[2]
-ZOO = ROOT / "models" / "zoo"
-ENCODER = ZOO / "encoders" / "efficientnet-lite0-224x224" / "encoder.onnx"
+ENCODER = TRAINED_ENCODER / "encoder.onnx"
 SIZE = 24
 HEADS = {
     "LSTM, mean": HeadDims(SIZE, 16, 5, "mean", "lstm"),
@@ -102,7 +101,7 @@ def test_one_compiled_encoder_takes_any_number_of_frames() -> None:
 
 
 def test_the_head_of_the_zoo() -> None:
-    path = ZOO / "actions-lstm" / "1" / "head.onnx"
+    path = TRAINED / "head.onnx"
     random = np.random.default_rng(0)
     feeds: Feeds = {
         "features": random.random((3, 16, 1280), np.float32),

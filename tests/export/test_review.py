@@ -158,7 +158,7 @@ def test_old_weight_norm_is_refused_with_the_remedy() -> None:
     [
         ({"name": "My Model"}, "1", "name 'My Model' will not do"),
         ({"encoder_name": "A b"}, "1", "encoder_name 'A b-32x32' will not do"),
-        ({"labels": ("one",)}, "1", "labels"),
+        ({"labels": ("one",)}, "1", "the only label is 'one', and the softmax of one is always 1: name 2 at least"),
         ({}, "v1/2", "version 'v1/2' will not do"),
         ({"training": {"loss": object()}}, "1", "training is not plain JSON"),
     ],

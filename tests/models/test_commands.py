@@ -72,6 +72,7 @@ def test_the_commands_that_make_a_bundle(manifest: Path, tmp_path: Path) -> None
     assert "**64** | **4** |" in card
     assert re.search(r"95 % interval [+-][\d.]+% to [+-][\d.]+% \(bootstrap over 2 groups", card)
     assert "real clips, top-1 | onnxruntime-cpu, fp32 | 1 | at least 1" in card
+    assert f"All methods have features of {study['encoder_weights']['source']}." in card
 
 
 def test_the_card_that_ships_is_what_its_files_say(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from models.head_settings import HeadSettings
 from models.recipe import ClipSettings, Recipe, read, root_settings, table_settings
 from models.settings import flag_of
 from service.bundle import ModelDocument, read_document
-from tests.conftest import ZOO
 from tests.models.footage import film, manifest
 from tests.server import ROOT
+from tests.zoo import ZOO
 
 RECIPES = sorted((ROOT / "models" / "recipes").glob("*.toml"))
 SHIPPED = ROOT / "models" / "recipes" / "actions-lstm.toml"

@@ -20,7 +20,8 @@ from service.certificate import (
 )
 from service.intervals import wilson
 from service.tolerances import ACCURACY, AGAINST_TRAINING, LONGEST, TOLERANCES, least_accuracy, tolerance_of
-from tests.bundles import ROW, ROWS, STRUCTURE, TRAINED, line, proven, sealed
+from tests.bundles import ROW, ROWS, STRUCTURE, line, proven, sealed
+from tests.zoo import TRAINED
 
 
 @pytest.fixture

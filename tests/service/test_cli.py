@@ -18,10 +18,10 @@ from service.cli import app
 from service.names import path_of
 from service.parameters import AnswerParameters, ClipParameters, PredictParameters, ProbeParameters
 from service.settings import Settings
-from tests.bundles import TRAINED, on_the_zoo_s_encoder, sealed
-from tests.conftest import MODEL
+from tests.bundles import on_the_zoo_s_encoder, sealed
 from tests.drawn import Drawn
 from tests.server import ROOT, environment
+from tests.zoo import MODEL, TRAINED
 
 
 def run(*arguments: object, **variables: object) -> Result:

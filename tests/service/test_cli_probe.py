@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.conftest import MODEL
 from tests.drawn import Drawn, animated_webp, draw
 from tests.server import ROOT, environment
 from tests.service.test_cli import run
+from tests.zoo import MODEL
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from service.model_errors import ModelNotLoaded, ModelRefused, UnknownModel
 from service.registry import Registry, newest_versions, verify
 from service.serving import Serving
 from service.settings import Settings
-from tests.bundles import ROW, STRUCTURE, ZOO, copy_of_the_zoo, flip_a_byte, line, sealed, swap_labels
+from tests.bundles import ROW, STRUCTURE, copy_of_the_zoo, flip_a_byte, line, sealed, swap_labels
+from tests.zoo import ZOO
 
 
 def scanned(models_dir: Path, default_model: str | None = None) -> Registry:

@@ -15,7 +15,8 @@ from typing import Any
 import bentoml
 import numpy as np
 
-from tests.bench.peers.clip_model import ClipModel, DecodedClip, answer, decode, document
+from tests.bench.peers.clip_model import ClipModel, DecodedClip, answer, decode
+from tests.zoo import DOCUMENT
 
 
 @bentoml.service
@@ -39,7 +40,7 @@ class ClipService:
     model = bentoml.depends(Model)
 
     def __init__(self) -> None:
-        self.spec = document().spec
+        self.spec = DOCUMENT.spec
 
     @bentoml.api  # type: ignore[untyped-decorator]
     async def predict(self, video: Path) -> dict[str, Any]:

@@ -13,14 +13,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import ModelDocument, read_document
 from service.video.decode import ClipReader
 from service.video.spec import ClipSpec
 from service.video.windows import Window, cover
+from tests.zoo import DOCUMENT, TRAINED, TRAINED_ENCODER
 
-ROOT = Path(__file__).resolve().parents[3]
-ZOO = ROOT / "models" / "zoo"
-MODEL = ZOO / "actions-lstm" / "1"
 ENGINE_VARIABLE = "BENCH_ENGINE"  # onnx | eager
 TOP_K = 5
 # Frames of one encoder call: two minutes at once would take gigabytes. Kind to the peers: few stay in the cache.
@@ -46,16 +43,6 @@ class Prediction:
     score: float
 
 
-def document() -> ModelDocument:
-    """model.json."""
-    return read_document(MODEL / "model.json", ModelDocument)
-
-
-def encoder_path() -> Path:
-    """The model's encoder.onnx."""
-    return ZOO / "encoders" / document().encoder.name / "encoder.onnx"
-
-
 def decode(path: Path, spec: ClipSpec) -> DecodedClip:
     """Sample a whole video, in this process."""
     with ClipReader(path, spec) as reader:
@@ -79,7 +66,7 @@ class ClipModel:
     """Clips in, their best labels out; one instance may be used from many threads."""
 
     def __init__(self, engine: Engine, batch_frames: int = _ENCODE_FRAMES) -> None:
-        self.model = document()
+        self.model = DOCUMENT
         self._engine = engine
         self._batch_frames = batch_frames
 
@@ -134,9 +121,9 @@ def _open(engine: str) -> Engine:
         case "onnx":
             from tests.bench.peers.onnx_engine import OnnxEngine
 
-            return OnnxEngine(encoder_path(), MODEL / "head.onnx")
+            return OnnxEngine(TRAINED_ENCODER / "encoder.onnx", TRAINED / "head.onnx")
         case "eager":
             from tests.bench.peers.eager_engine import EagerEngine
 
-            return EagerEngine(MODEL / "head.onnx", document().spec)
+            return EagerEngine(TRAINED / "head.onnx", DOCUMENT.spec)
     raise ValueError(f"{ENGINE_VARIABLE} is {engine!r}; there are onnx and eager")

@@ -12,8 +12,8 @@ import pytest
 from models.recipe import read
 from models.report.card import shipped_head, write_card
 from tests.bundles import sealed
-from tests.conftest import ZOO
 from tests.server import ROOT
+from tests.zoo import ZOO
 
 RECIPE = ROOT / "models" / "recipes" / "actions-lstm.toml"
 

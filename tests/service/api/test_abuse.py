@@ -19,9 +19,9 @@ from service.pipeline import ClipRequest
 from service.serving import Serving
 from service.settings import Settings
 from tests.bundles import copy_of_the_zoo
-from tests.conftest import ZOO
 from tests.drawn import Drawn, draw
 from tests.server import Server, problem, serve, wait_until
+from tests.zoo import ZOO
 
 MP4 = {"Content-Type": "video/mp4"}
 FIELD = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'

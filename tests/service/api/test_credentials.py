@@ -19,11 +19,11 @@ from service.jobs.kept import made_key
 from service.jobs.keys import Keys
 from service.jobs.store import JobStore
 from service.registry import Registry
-from tests.conftest import ZOO
 from tests.drawn import Drawn
 from tests.scripted import Scripted, answer, scripted
 from tests.server import Server, problem, serve, wait_until
 from tests.service.api.test_jobs import finished, rows, submitted
+from tests.zoo import ZOO
 
 SECRET = "s3cr3t"  # noqa: S105
 QUERY = f"?Signature={SECRET}%2Bc%2fd%3D"

@@ -15,9 +15,10 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.conftest import MAX_REQUESTS_IN_FLIGHT, MAX_UPLOAD_BYTES, MODEL, SPOOL_QUOTA_BYTES
+from tests.conftest import MAX_REQUESTS_IN_FLIGHT, MAX_UPLOAD_BYTES, SPOOL_QUOTA_BYTES
 from tests.drawn import Drawn, draw
 from tests.server import DEADLINE_SECONDS, MIB, Listener, Server, problem, wait_until
+from tests.zoo import MODEL
 
 PATH = "/v1/predict"
 MP4 = {"Content-Type": "video/mp4"}

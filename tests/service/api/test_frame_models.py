@@ -19,10 +19,11 @@ from service.engine.heads import Array
 from service.engine.sessions import open_session
 from service.results import Prediction
 from service.video.spec import ClipSpec
-from tests.bundles import ZOO, copy_of_the_zoo, on_the_zoo_s_encoder
+from tests.bundles import copy_of_the_zoo, on_the_zoo_s_encoder
 from tests.drawn import Image, draw, serving_frames
 from tests.server import Server, problem, serve
 from tests.service.engine.graphs import linear
+from tests.zoo import ZOO
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 200)}
 LABELS = tuple(COLOURS)

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from service.api.http import create_app
 from service.settings import Settings
-from tests.conftest import MODEL
 from tests.drawn import Drawn
 from tests.server import MIB, Server, problem, serve
+from tests.zoo import MODEL
 
 APP = "https://app.example.org"
 MP4 = {"Content-Type": "video/mp4"}

@@ -16,12 +16,12 @@ import pytest
 
 from service.settings import available_cores
 from service.video.errors import TooShort
-from tests.conftest import MODEL
 from tests.fuzz import odd
 from tests.fuzz.holdings import memory_files
 from tests.fuzz.mutate import mutant
 from tests.fuzz.sources import ODD, odd_files, sources
 from tests.server import MIB, Server, problem, serve, wait_until
+from tests.zoo import MODEL
 
 CLIENTS, TIMES, MUTANTS, SEED = 16, 2, 120, 11
 # The second time only its beginning: the films among them would keep the encoder busy for minutes.

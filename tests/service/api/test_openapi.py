@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 
 from service.api.http import create_app
 from service.settings import Settings
-from tests.conftest import MODEL
+from tests.zoo import MODEL
 
 OPERATIONS = {
     "predict", "probe", "create_job", "list_jobs", "get_job", "cancel_job", "get_job_results", "list_models",

@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.bundle import ModelDocument
 from service.fairness import Priority
 from tests.bundles import copy_of_the_zoo, flip_a_byte, swap_labels
-from tests.conftest import MODEL, ZOO
 from tests.drawn import Drawn, serving_frames
 from tests.server import Server, problem, serve, wait_until
+from tests.zoo import MODEL, ZOO
 
 STAGES = ("upload", "probe", "decode", "queue", "encode", "head", "post", "total")
 MP4 = {"Content-Type": "video/mp4"}

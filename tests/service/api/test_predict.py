@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 from service.bundle import ModelDocument
 from service.cli import app
 from service.results import Prediction
-from tests.conftest import MODEL
 from tests.drawn import Drawn, draw, serving_frames
 from tests.real_clips import NAMES, real_clip
 from tests.server import Server
+from tests.zoo import MODEL
 
 PATH = "/v1/predict"
 # What differs between two answers to one question: who asked, and how long it took.

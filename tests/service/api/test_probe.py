@@ -12,10 +12,11 @@ import httpx
 import pytest
 
 from service.bundle import ModelDocument
-from tests.conftest import MAX_UPLOAD_BYTES, MODEL
+from tests.conftest import MAX_UPLOAD_BYTES
 from tests.drawn import Drawn, animated_webp, draw
 from tests.real_clips import NAMES, real_clip
 from tests.server import MIB, Server, problem, serve, wait_until
+from tests.zoo import MODEL
 
 PATH = "/v1/probe"
 MP4 = {"Content-Type": "video/mp4"}

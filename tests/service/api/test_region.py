@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import app
-from tests.conftest import MODEL
 from tests.drawn import draw
+from tests.zoo import MODEL
 
 PATH = "/v1/predict"
 

@@ -14,9 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from service.bundle import EncoderDocument, EncoderReference, ModelDocument, StateTensor, Task
 from service.engine.heads import Array, Head
 from service.engine.sessions import open_session
-from service.registry import newest_versions
 from service.video.spec import ClipSpec
-from tests.conftest import MODEL, ZOO
+from tests.zoo import DOCUMENT, TRAINED
 
 SPEC = ClipSpec(sample_fps=4, frame_height=32, frame_width=32)
 # Of a score of at most 1: a larger batch, or a piece, may sum in another order, which float32 feels at some 1e-7.
@@ -234,11 +233,8 @@ def alone(head: Head, window: Array) -> NDArray[np.float64]:
 
 def the_head_that_ships(spec: ClipSpec | None = None) -> Head:
     """The zoo's trained head, whose state has a pooled sum; spec: in place of its own."""
-    [folder] = [folder for folder in newest_versions(ZOO) if folder.parent.name == MODEL]
-    model = ModelDocument.model_validate_json((folder / "model.json").read_bytes())
-    return Head(
-        open_session(folder / "head.onnx", "onnxruntime-cpu"), model.model_copy(update={"spec": spec or model.spec})
-    )
+    model = DOCUMENT.model_copy(update={"spec": spec or DOCUMENT.spec})
+    return Head(open_session(TRAINED / "head.onnx", "onnxruntime-cpu"), model)
 
 
 class Counting(Head):

@@ -16,7 +16,8 @@ from service.engine import choice, onnx_runtime, openvino_runtime
 from service.engine.choice import choose_runtime
 from service.engine.preferences import AUTO, preferences
 from service.errors import NotReady
-from tests.bundles import ROWS, TRAINED, proven, sealed
+from tests.bundles import ROWS, proven, sealed
+from tests.zoo import TRAINED
 
 CPU: Runtime = "onnxruntime-cpu"
 CUDA: Runtime = "onnxruntime-cuda"

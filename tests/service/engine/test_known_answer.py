@@ -21,7 +21,8 @@ from service.model_errors import ModelRefused
 from service.serving import Serving
 from service.settings import Settings
 from service.tolerances import tolerance_of
-from tests.bundles import TRAINED, ZOO, copy_of_the_zoo
+from tests.bundles import copy_of_the_zoo
+from tests.zoo import TRAINED, ZOO
 
 MODEL = read_document(TRAINED / "model.json", ModelDocument)
 ENCODER = ZOO / "encoders" / MODEL.encoder.name / "encoder.onnx"

@@ -16,15 +16,15 @@ from service.engine.onnx_runtime import OnnxEncoder
 from service.engine.openvino_runtime import has_bf16
 from service.engine.sessions import DeviceLost, Encoder, open_encoders
 from service.errors import NotReady
-from tests.bundles import ZOO
 from tests.service.engine.graphs import ENCODER, encoder
+from tests.zoo import TRAINED_ENCODER
 
 Frames = NDArray[np.uint8]
 Pair = tuple[Runtime, Precision]
 PAIRS: list[Pair] = [("onnxruntime-cpu", "fp32"), ("openvino-cpu", "fp32"), ("openvino-cpu", "bf16")]
 # Of features up to 6: fp32 sums in another order, bf16 keeps 8 bits.
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "bf16": 0.1}
-ZOO_ENCODER = ZOO / "encoders" / "efficientnet-lite0-224x224" / "encoder.onnx"
+ZOO_ENCODER = TRAINED_ENCODER / "encoder.onnx"
 MOST = 5
 
 
