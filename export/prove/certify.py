@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import torch
 
+from export.errors import CheckFailed
 from export.prove.clips import ProofClip
 from export.prove.frames import RunEncoder, prove_clips, prove_encoder, random_batches, reference_of
 from export.prove.grid import RunHead, prove_head, prove_longest
@@ -138,6 +139,11 @@ def _placed(graphs: Graphs, document: ModelDocument, graph: HeadGraph, proof: Pr
 
 
 def _prove_placement(lines: list[Placement], proof: Proof) -> None:
+    if not lines:
+        raise CheckFailed(
+            f"{proof.runtime} in {proof.precision} computes no convolution, no product and no recurrent layer of these "
+            "graphs: there is nothing of which its place could be told"
+        )
     proof.placement += lines
     wrong = misplaced(lines, proof.precision)
     said = f"{wrong[0].op_type} of the {wrong[0].graph} on {wrong[0].provider}" if wrong else ""

@@ -18,12 +18,14 @@ from export.prove.clips import ProofClip
 from export.prove.placement import misplaced, openvino_placement
 from export.prove.proof import Proof
 from export.write.bundle import Options
+from models import encoders
+from models.heads import HeadDims
 from service.bundle import Precision
 from service.certificate import ENCODER_LINES, CertificateDocument, CertificateRow, Placement
 from service.engine.openvino_runtime import compile_encoder, has_bf16
 from service.registry import Bundle, verify
 from service.tolerances import TOLERANCES, Tolerance, tolerance_of
-from tests.export.models import build, write_scored
+from tests.export.models import build, sequence_head, video_model, write_scored
 
 FILES = ("mine/1/head.onnx", "mine/1/model.json", "encoders/small-net-32x32/encoder.onnx")
 bf16_here = pytest.mark.skipif(not has_bf16(), reason="this CPU computes no bf16")
@@ -197,3 +199,15 @@ def test_the_command_tries_it_where_it_is_installed(
     command = ["tests.export.models:build", "--out", str(tmp_path), "--clips", str(clips_folder), *arguments]
     assert isinstance(CliRunner().invoke(app, command).exception, Stop)
     assert [option.openvino for option in asked] == [tried]
+
+
+def test_an_encoder_without_products_is_served_without_it(clips: list[ProofClip], tmp_path: Path) -> None:
+    """Means of pixels: nothing is computed that could be in another precision, or elsewhere than it should."""
+    means = encoders.build("thumbnail-4", 32, 32)
+    head = sequence_head(HeadDims(means.feature_size, 8, 3, "mean", "lstm"))
+    model = dataclasses.replace(video_model(head), encoder=means, encoder_name="thumbnail-4")
+    write_scored(model, tmp_path, clips, Options(openvino=True))
+    bundle = verify(tmp_path / "mine" / "1", tmp_path / "encoders")
+    assert bundle.certificate.covers("onnxruntime-cpu", "fp32", bundle.model)
+    said = "computes no convolution, no product and no recurrent layer"
+    assert [said in each for each in bundle.certificate.left_out] == [True, has_bf16()]
