@@ -254,3 +254,24 @@ class EachFrame(nn.Module):
         """features (B, T, D), lengths (B) → logits (B, T, K)."""
         logits: Tensor = self.classifier(self.dropout(features))
         return logits
+
+
+class FramesAround(nn.Module):
+    """Baseline with a fixed span of time, many-to-many: each frame and as many before as after it → a hidden layer →
+    linear, the same at every tick: a time-delay network (Waibel et al. 1989, doi 10.1109/29.21701).
+
+    num_frames: of the span, odd.
+    """
+
+    def __init__(self, feature_size: int, num_labels: int, num_frames: int, hidden_size: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.hidden = nn.Conv1d(feature_size, hidden_size, num_frames, padding=num_frames // 2)
+        self.classifier = nn.Linear(hidden_size, num_labels)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """features (B, T, D), lengths (B) → logits (B, T, K). What is past a length counts as zeros."""
+        held = torch.arange(features.shape[1], device=features.device) < lengths.to(features.device)[:, None]
+        rows = self.dropout(features * held[..., None])
+        found: Tensor = self.classifier(torch.relu(self.hidden(rows.transpose(1, 2))).transpose(1, 2))
+        return found

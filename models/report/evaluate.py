@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from models.report.baselines import shuffled_frames, single_frame
+from models.report.baselines import shuffled_frames, without_recurrence
 from models.report.confusion import confusion, write_confusion
 from models.report.figures import Figure, LabelTable, figures_of, per_label
 from models.report.screen import cell_name, say
@@ -30,14 +30,14 @@ def evaluate(asked: Asked, out: Path, console: Console, shortest_seconds: float 
     rows = [(name, figure) for figure in figures_of(tested, tested.scores, shortest_seconds)]
     if task.name == "label":
         rows.append((f"the same {name}, frames shuffled", shuffled_frames(tested)))
-    baseline, why_none = single_frame(tested, shortest_seconds)
-    rows += [("single frame", figure) for figure in baseline]
+    baselines, why_none = without_recurrence(tested, shortest_seconds)
+    rows += baselines
     console.print(_figures(f"{tested.held.name}, {tested.of}", rows))
     say(console, f"intervals: resampled by group, of which there are {len(set(tested.groups))}")
     if task.name == "label":
         say(console, f"frames shuffled: a mean over {PERMUTATIONS} orders")
     if why_none:
-        say(console, f"no single-frame baseline: {why_none}")
+        say(console, f"no baseline without recurrence: {why_none}")
     console.print(_labels(per_label(tested)))
     if task.score == "softmax":
         labels = tested.targets.labels

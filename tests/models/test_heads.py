@@ -8,7 +8,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from models.cells import CELLS
-from models.heads import HeadDims, MeanOfFeatures, Pooling, SequenceHead, SingleFrame
+from models.heads import FramesAround, HeadDims, MeanOfFeatures, Pooling, SequenceHead, SingleFrame
 from models.recurrent import PeepholeLSTM
 
 POOLINGS: tuple[Pooling, ...] = ("last", "mean", "attention", "none")
@@ -129,3 +129,21 @@ def test_the_mean_ignores_order_and_padding_and_the_single_frame_is_the_middle_o
     torch.testing.assert_close(mean(features, five), mean(shuffled, five))
     torch.testing.assert_close(mean(features, five), mean.classifier(features[:, :5].mean(dim=1)))
     torch.testing.assert_close(single(features, five), single.classifier(features[:, 2]))
+
+
+def test_frames_around_each_are_a_span_of_them_and_no_padding() -> None:
+    """By its definition, tick by tick; an answer does not depend on what is past the length."""
+    torch.manual_seed(0)
+    head = FramesAround(3, 2, num_frames=5, hidden_size=4, dropout=0.5).eval()
+    features, lengths = torch.randn(2, 9, 3), torch.tensor([9, 6])
+    found = head(features, lengths)
+    for clip, length in enumerate(lengths.tolist()):
+        for tick in range(length):
+            span = torch.zeros(3, 5)
+            for place, other in enumerate(range(tick - 2, tick + 3)):
+                if 0 <= other < length:
+                    span[:, place] = features[clip, other]
+            hidden = torch.relu((head.hidden.weight * span).sum(dim=(1, 2)) + head.hidden.bias)  # type: ignore[operator]
+            torch.testing.assert_close(found[clip, tick], head.classifier(hidden))
+    features[1, 6:] = 1e6
+    torch.testing.assert_close(head(features, lengths)[1, :6], found[1, :6])

@@ -113,7 +113,7 @@ def test_a_manifest_of_test_alone_has_no_baseline(films: Path, checkpoint: tuple
     rows = [row for row in ROWS if row.endswith("test")]
     result = evaluate(films, checkpoint[0], manifest(films, *rows), tmp_path, "--split", "part")
     assert result.exit_code == 0, result.output
-    assert "no single-frame baseline: the data has no train part" in result.output
+    assert "no baseline without recurrence: the data has no train part" in result.output
 
 
 @pytest.mark.parametrize("rows", [[row for row in ROWS if row[0] == "a"], [ROWS[0], ROWS[5]]])
@@ -121,7 +121,7 @@ def test_one_label_can_be_evaluated(films: Path, checkpoint: tuple[Path, str], t
     """The second has one group in train, so that no baseline can be validated."""
     result = evaluate(films, checkpoint[0], manifest(films, *rows), tmp_path, "--split", "part")
     assert result.exit_code == 0, result.output
-    assert ("single frame" in result.output) or ("no single-frame baseline: label a has one group" in result.output)
+    assert "single frame" in result.output or "no baseline without recurrence: label a has one" in result.output
 
 
 def test_a_tree_is_taken_whole_and_said_to_be(films: Path, checkpoint: tuple[Path, str], tmp_path: Path) -> None:

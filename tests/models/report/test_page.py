@@ -87,7 +87,7 @@ class Page(HTMLParser):
     ("task", "said"),
     [
         ("label", ["accuracy", "GRU", "the same GRU", "single frame"]),
-        ("labels", ["mean average", "no single-frame baseline: none is trained for the task 'labels'"]),
+        ("labels", ["mean average", "no baseline without recurrence: none is trained for the task 'labels'"]),
         ("value", ["mean absolute error", "R²"]),
         ("tick_label", ["accuracy of ticks", "word error rate", "single frame"]),
     ],
