@@ -225,7 +225,7 @@ def study(
 
 
 @app.command()
-@settings_flags("clip.sample_fps", "clip.size")
+@settings_flags("clip.sample_fps", "clip.size", "encoder.name", "encoder.weights")
 def recall(
     data: Data,
     split: Split = "split1",
@@ -238,8 +238,8 @@ def recall(
     given: Given,
 ) -> None:
     """Delayed recall: which cells name the first clip after d other frames, and how far their gradients reach."""
-    spec = recipes.read(flags=with_region(given, region)).clip.spec
-    recalling.of_data(data, split, values_of("--delays", delays, int), seeds, out, store, spec, console)
+    recipe, ticks = recipes.read(flags=with_region(given, region)), values_of("--delays", delays, int)
+    recalling.of_data(data, split, ticks, seeds, out, store, recipe.clip.spec, recipe.encoder, console)
 
 
 @app.command()

@@ -177,10 +177,18 @@ def summary(rows: Sequence[Row]) -> Table:
 
 
 def of_data(
-    data: Path, split: str, delays: Sequence[int], seeds: int, out: Path, store: Path, spec: ClipSpec, console: Console
+    data: Path,
+    split: str,
+    delays: Sequence[int],
+    seeds: int,
+    out: Path,
+    store: Path,
+    spec: ClipSpec,
+    source: EncoderSettings,
+    console: Console,
 ) -> None:
-    """On stored features of the frozen encoder: train and validation groups of train, and test. Raises DatasetError."""
-    encoder = encoders.build(EncoderSettings.name, spec.frame_height, spec.frame_width)
+    """On stored features of an encoder: train and validation groups of train, and test. Raises DatasetError."""
+    encoder = encoders.build(source.name, spec.frame_height, spec.frame_width, weights=source.weights)
     loaded = load_clips(read(data, split), spec, encoder, store, console)
     train, held = hold_out(
         [clip for clip in loaded.clips if clip.split == "train"],
@@ -190,7 +198,11 @@ def of_data(
     test = [clip for clip in loaded.clips if clip.split == "test"]
     if not test:
         raise DatasetError(f"{data}: no clip is `test` in column {split}; delayed recall is measured on some")
-    recall((train, held, test), loaded.features, labels_to_learn(loaded.clips), delays, seeds, out, console)
+    features_of = f"{source.name}, {encoder.origin.source}" if encoder.origin else source.name
+    recall(
+        (train, held, test), loaded.features, labels_to_learn(loaded.clips), delays, seeds, out, console,
+        features_of=f"{features_of}; {spec.sample_fps:g} a second, {spec.frame_width}×{spec.frame_height}",
+    )  # fmt: skip
 
 
 def recall(
@@ -202,18 +214,23 @@ def recall(
     out: Path,
     console: Console,
     *,
+    features_of: str = "",
     num_sequences: tuple[int, int, int] = (3072, 768, 1536),
     settings: FitSettings | None = None,
     variants: Sequence[Variant] = VARIANTS,
 ) -> list[Row]:
     """Every variant, delay and seed; a row is written to `out` when it is measured, and rows that are there stay.
 
-    clips: to train on, to stop early on, to test on, no group in two of them. Raises DatasetError.
+    clips: to train on, to stop early on, to test on, no group in two of them. features_of: what computed them, for
+    `out`. Raises DatasetError.
     """
     settings = settings or FitSettings(epochs=40, patience=8, learning_rate=2e-3, weight_decay=0.0)
     mean, axes = projection([features[clip.path] for clip in clips[0]])
     small = {path: ((rows - mean) @ axes).astype(np.float32) for path, rows in features.items()}
-    of = {"delays": list(delays), "labels": list(labels), "sequences": list(num_sequences), "fit": settings.to_dict()}
+    of = {
+        "features_of": features_of, "delays": list(delays), "labels": list(labels),
+        "sequences": list(num_sequences), "fit": settings.to_dict(),
+    }  # fmt: skip
     rows = _rows_of(out, of)
     for delay in delays:
         parts = tuple(
@@ -242,5 +259,7 @@ def _rows_of(out: Path, of: Mapping[str, Any]) -> list[Row]:
     except (ValueError, KeyError, AttributeError) as error:
         raise DatasetError(f"{out} is no file of `models recall`; remove it, or name another with --out") from error
     if held != json.loads(json.dumps(of)):
-        raise DatasetError(f"{out} is of other delays, labels or settings; remove it, or name another with --out")
+        raise DatasetError(
+            f"{out} is of other features, delays, labels or settings; remove it, or name another with --out"
+        )
     return rows

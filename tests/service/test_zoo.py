@@ -47,7 +47,8 @@ def two_shots(index: int, width: int, height: int) -> Image:
     shot = index >= CUT
     wave = np.sin((right + 3 * index) / (40 if shot else 25)) + np.cos((down - index) / (30 if shot else 60))
     base = np.array([60, 90, 160] if shot else [180, 120, 60])
-    return np.clip(base + 25 * wave[..., None], 0, 255).astype(np.uint8)
+    picture: Image = np.clip(base + 25 * wave[..., None], 0, 255).astype(np.uint8)
+    return picture
 
 
 def test_shots_finds_the_cut_and_no_other(serving: Serving, tmp_path: Path) -> None:
