@@ -78,7 +78,10 @@ class FineTuned(nn.Module):
             torch.float16 if self._mixed_precision == "float16" else torch.bfloat16,
             enabled=self.training and self._mixed_precision != "off",
         ):
-            parts = [maps[held]] if torch.is_grad_enabled() else torch.split(maps[held], _FRAMES)
+            rows = maps[held]
+            if rows.ndim == 4:  # as `ImageEncoder` has them, and CPUs convolve best
+                rows = rows.contiguous(memory_format=torch.channels_last)
+            parts = [rows] if torch.is_grad_enabled() else torch.split(rows, _FRAMES)
             found = torch.cat([self.stages(part) for part in parts])
         found = found.float()
         features = found.new_zeros(*held.shape, found.shape[1])
