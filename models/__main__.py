@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, get_args
 
 import torch
 import typer
@@ -16,7 +16,6 @@ from models import pipeline
 from models import recipe as recipes
 from models.cells import CELLS
 from models.data import check as checking
-from models.data import films
 from models.data.manifests import has_column, read
 from models.errors import ModelsError, RecipeError
 from models.fit import Machine
@@ -52,6 +51,7 @@ from models.study import choose as choosing
 from models.study import cost as costs
 from models.study import recall as recalling
 from models.study import study as studies
+from models.synthesise import synthesise
 from models.tracking import tracked
 from service.errors import ReelserveError
 
@@ -174,10 +174,13 @@ def evaluate(
     store: Store = Path(".features"),
     segments: Segments = None,
     min_segment_seconds: ShortestRun = 0.0,
+    by: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Also the accuracy for each value of a manifest column.")
+    ] = "",
 ) -> None:
     """Figures on the test part beside baselines, a row a label, and the confusion matrix as PNG and CSV."""
     asked = Asked(checkpoint, data, split, store, segments, use_all)
-    evaluation.evaluate(asked, out, console, min_segment_seconds)
+    evaluation.evaluate(asked, out, console, min_segment_seconds, by)
 
 
 @app.command()
@@ -261,18 +264,7 @@ def cost(
     costs.measure(data, split, costs.cells_of(cells), folds, out, store, console, region)
 
 
-@app.command()
-def synthesise(
-    what: Annotated[Literal["shots"], typer.Argument(help="shots: films with cuts, dissolves and fades.")],  # noqa: ARG001
-    data: Data,
-    out: Annotated[Path, typer.Option(help="Folder to make: clips/, manifest.csv, segments.csv, disturbances.csv.")],
-    split: Split = "split",
-    num_films: Annotated[int, typer.Option("--films", min=0, help="Of clips of train.")] = 400,
-    num_test_films: Annotated[int, typer.Option("--test-films", min=0, help="Of clips of test.")] = 60,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Films with labelled transitions between shots, made of labelled clips; the same from the same seed."""
-    films.synthesise(data, split, out, num_films, num_test_films, seed, console)
+app.add_typer(synthesise, name="synthesise")
 
 
 @app.command()

@@ -9,12 +9,10 @@ sides.
 
 from __future__ import annotations
 
-import csv
 import math
 import os
-import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,13 +20,13 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.text import Text
 
 from models.data.camera import CANVAS, Frames, draw_treatment, treated
+from models.data.film_files import made_aside, write_film, write_table
 from models.data.film_sources import Sources
 from models.data.manifests import Clip, Side, read
 from models.data.spans import Span
@@ -74,18 +72,13 @@ def synthesise(
     aside and then renamed. Raises DatasetError for a folder that has files, a side with fewer than two groups, and
     sources that can't be decoded so that fewer than two are left to a film.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DatasetError(f"{out} is there already and not empty; remove it, or name another with --out")
     wanted: dict[Side, int] = {"train": num_films, "test": num_test_films}
     clips = read(data, split)
     pools = {side: _pools(clips, side, seed) for side in _SIDES if wanted[side]}
     if not pools:
         raise DatasetError("no film was asked for; ask for at least one, of --films or of --test-films")
     tasks = [(side, index) for side in pools for index in range(wanted[side])]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as aside:
-        folder = Path(aside) / "films"
-        (folder / "clips").mkdir(parents=True)
+    with made_aside(out) as folder:
         num_cores = os.cpu_count() or 1
         with DecodePool(num_cores) as decoding, ThreadPoolExecutor(num_cores, "film") as threads:
             make = partial(_film, pools=pools, folder=folder / "clips", seed=seed, decoding=decoding)
@@ -94,7 +87,6 @@ def synthesise(
             finally:
                 threads.shutdown(cancel_futures=True)
         _write_tables(folder, films)
-        folder.rename(out)
     _say_what_is_there(films, out, console)
     return films
 
@@ -147,7 +139,7 @@ def _film(
         start += num_frames
     frames, transitions = joined(shots, between, opening, closing)
     name = f"{side}-{index:04}.mp4"
-    _write(folder / name, frames, rate, generator)
+    write_film(folder / name, frames, rate, _options(generator))
     return Film(
         name, f"{side}-{pool:02}", side, len(frames), rate, tuple(transitions), tuple(disturbances), sources.faults
     )
@@ -158,32 +150,20 @@ def _body_frames(generator: np.random.Generator) -> int:
     return round(math.exp(generator.uniform(shortest, longest)))
 
 
-def _write(path: Path, frames: Frames, rate: Fraction, generator: np.random.Generator) -> None:
-    """As H.264, by one thread: the same bytes from the same frames."""
-    options = {
+def _options(generator: np.random.Generator) -> dict[str, str]:
+    """Of x264, drawn."""
+    return {
         "preset": str(generator.choice(_PRESETS)),
         "crf": str(generator.integers(_QUALITIES[0], _QUALITIES[1] + 1)),
         "g": str(generator.integers(_KEYFRAMES[0], _KEYFRAMES[1] + 1)),
         "bf": str(generator.integers(_B_FRAMES[0], _B_FRAMES[1] + 1)),
         "sc_threshold": str(generator.choice((0, 40))),  # whether a cut begins a group of pictures
-        # Its AVX-512 code for the macroblock tree reads memory that it never wrote: the same film, other bytes.
-        "x264-params": "asm=sse4",
     }
-    with av.open(path, "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options=options)
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-        stream.codec_context.time_base = 1 / rate
-        stream.codec_context.thread_count = 1
-        for index, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = index, 1 / rate
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 def _write_tables(folder: Path, films: Sequence[Film]) -> None:
     rows = [(film.name, "film", film.group, film.side, film.num_frames, f"{float(film.rate):.8g}") for film in films]
-    _write_table(folder / "manifest.csv", "path,label,group,split,frames,fps", rows)
+    write_table(folder / "manifest.csv", "path,label,group,split,frames,fps", rows)
     for name, spans in (
         ("segments", [(film, span) for film in films for span in film.transitions]),
         ("disturbances", [(film, span) for film in films for span in film.disturbances]),
@@ -192,20 +172,13 @@ def _write_tables(folder: Path, films: Sequence[Film]) -> None:
             (film.name, _seconds(span.start, film.rate), _seconds(span.stop, film.rate), span.label)
             for film, span in spans
         ]
-        _write_table(folder / f"{name}.csv", "path,start_seconds,end_seconds,label", timed)
+        write_table(folder / f"{name}.csv", "path,start_seconds,end_seconds,label", timed)
 
 
 def _seconds(frame: int, rate: Fraction) -> str:
     """When a frame begins, in whole microseconds and never later, so that a frame is inside of what it begins."""
     micros = math.floor(frame / rate * 1_000_000)
     return f"{micros // 1_000_000}.{micros % 1_000_000:06}"
-
-
-def _write_table(path: Path, header: str, rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header.split(","))
-        writer.writerows(rows)
 
 
 def _say_what_is_there(films: Sequence[Film], out: Path, console: Console) -> None:

@@ -11,19 +11,21 @@ from rich.text import Text
 
 from models.report.baselines import shuffled_frames, without_recurrence
 from models.report.confusion import confusion, write_confusion
-from models.report.figures import Figure, LabelTable, figures_of, per_label
+from models.report.figures import Figure, LabelTable, column_of, figures_of, per_label, per_value
 from models.report.screen import cell_name, say
 from models.report.tested import Asked, load_tested
 from models.served import PERMUTATIONS
 from service.names import visible
 
 
-def evaluate(asked: Asked, out: Path, console: Console, shortest_seconds: float = 0.0) -> None:
+def evaluate(asked: Asked, out: Path, console: Console, shortest_seconds: float = 0.0, by: str = "") -> None:
     """Print the figures on the test part; of a task with one label at a time write the confusion matrix into `out`.
 
-    shortest_seconds: of the runs that become words, where ticks have labels. Raises CheckpointError, DatasetError,
+    shortest_seconds: of the runs that become words, where ticks have labels. by: a column of the manifest, for each
+    value of which the accuracy is told, where clips have one label. Raises CheckpointError, DatasetError,
     FeatureError, EvaluationError.
     """
+    values = column_of(asked.data, by) if by else {}
     tested = load_tested(asked, console)
     dims, task = tested.held.head_dims, tested.targets.task
     name = cell_name(dims.cell, bidirectional=dims.bidirectional)
@@ -39,6 +41,8 @@ def evaluate(asked: Asked, out: Path, console: Console, shortest_seconds: float 
     if why_none:
         say(console, f"no baseline without recurrence: {why_none}")
     console.print(_labels(per_label(tested)))
+    if by:
+        console.print(_labels(per_value(tested, by, values)))
     if task.score == "softmax":
         labels = tested.targets.labels
         matrix = confusion(tested.truths, tested.scores.argmax(axis=1), len(labels))

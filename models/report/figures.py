@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.data.manifests import has_column, read
+from models.errors import EvaluationError
 from models.intervals import Interval, ratio_interval, resampled_interval
 from models.report.confusion import confusion
 from models.report.tested import Tested
@@ -108,6 +111,29 @@ def per_label(tested: Tested) -> LabelTable:
         ("label", "ticks" if task.every_tick else "clips", "precision", "recall", "F1"),
         [(name, str(n), *map(shown, each)) for name, n, each in zip(labels, true.tolist(), found, strict=True)],
     )
+
+
+def column_of(data: Path, column: str) -> dict[Path, str]:
+    """What a manifest says in a column, by clip. Raises EvaluationError where it has none of that name."""
+    if not has_column(data, column):
+        raise EvaluationError(f"{data} has no column {column!r}; --by names one of a manifest")
+    return {clip.path: clip.label for clip in read(data, None, columns=(column,), refuse_leaks=False)}
+
+
+def per_value(tested: Tested, column: str, values: Mapping[Path, str]) -> LabelTable:
+    """The accuracy of the clips of each value, with an interval over their groups. Raises EvaluationError where clips
+    have not one label each.
+    """
+    if tested.targets.task.name != "label":
+        raise EvaluationError(f"--by is for clips of one label, and these have the task {tested.targets.task.name!r}")
+    right, groups = tested.scores.argmax(axis=1) == tested.truths, np.array(tested.groups)
+    of_clip = np.array([values[clip.path] for clip in tested.clips])
+    rows: list[tuple[str, ...]] = []
+    for value in sorted(set(of_clip)):
+        mine = of_clip == value
+        found = Figure("", ratio_interval(right[mine], np.ones(mine.sum()), groups[mine].tolist()), "")
+        rows.append((str(value), str(mine.sum()), found.value, found.ends))
+    return LabelTable((column, "clips", "accuracy", "95 % interval"), rows)
 
 
 def r_squared(scores: NDArray[np.floating], truths: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -261,3 +261,16 @@ def test_the_same_seed_gives_the_same_weights_whatever_was_stored(films: Path, t
         assert result.exit_code == 0, result.output
         states.append(Checkpoint.load(out).head_state)
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_the_accuracy_of_each_value_of_a_column(films: Path, checkpoint: tuple[Path, str], tmp_path: Path) -> None:
+    table = manifest(films, *ROWS)
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(f"{line},{'camera' if not number else number % 2}" for number, line in enumerate(lines)))
+    result = evaluate(films, checkpoint[0], table, tmp_path, "--split", "part", "--by", "camera")
+    assert result.exit_code == 0, result.output
+    found = result.output.partition("│ camera")[2] or result.output.partition("┃ camera")[2]
+    assert "95 % interval" in found.partition("\n")[0]
+    wrong = evaluate(films, checkpoint[0], table, tmp_path, "--split", "part", "--by", "lens")
+    assert wrong.exit_code == 1
+    assert "has no column 'lens'; --by names one of a manifest" in wrong.output.replace("\n", " ")
