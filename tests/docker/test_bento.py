@@ -21,6 +21,7 @@ import pytest
 
 from tests.drawn import draw
 from tests.real_clips import real_clip
+from tests.zoo import ENCODERS, MODEL, TRAINED
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +141,8 @@ def test_serves_a_clip_and_stops_on_sigterm(bento: Path, home: Path, tmp_path: P
         assert process.wait(timeout=60) == 0, (tmp_path / "log").read_text()
 
 
-BUNDLES = 'models: ["actions-lstm:1"]'
+TAG = f"{MODEL}:{TRAINED.name}"
+BUNDLES = f'models: ["{TAG}"]'
 STORE = "import pathlib, sys, export.write.bento; export.write.bento.store(*map(pathlib.Path, sys.argv[1:]))"
 
 
@@ -161,8 +163,7 @@ def build_naming(models: str, version: str, home: Path, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def naming(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a bento that names the zoo's model, which is in the store of `home`, and packs no models/zoo."""
-    zoo = ROOT / "models" / "zoo"
-    run(ROOT, home, "-c", STORE, str(zoo / "actions-lstm" / "1"), str(zoo / "encoders"))
+    run(ROOT, home, "-c", STORE, str(TRAINED), str(ENCODERS))
     build_naming(BUNDLES, "naming", home, tmp_path_factory.mktemp("naming"))
     return home / "bentos" / "video_service" / "naming"
 
@@ -176,7 +177,7 @@ def test_a_bento_serves_the_model_that_it_names(naming: Path, home: Path, tmp_pa
         naming, home = tmp_path / "bento", tmp_path / "home"
         with tarfile.open(archive) as tar:
             tar.extractall(naming, filter="data")
-        assert (naming / "models" / "actions-lstm" / "1" / "model.yaml").is_file()
+        assert (naming / "models" / MODEL / TRAINED.name / "model.yaml").is_file()
         home.mkdir()
     with (
         serving(naming, home, tmp_path) as (process, url),
@@ -206,16 +207,16 @@ def test_a_setting_comes_before_what_the_bento_names(naming: Path, home: Path, t
 def test_of_several_models_that_a_bento_names_one_is_chosen(home: Path, tmp_path: Path) -> None:
     run(tmp_path, home, "-c", "import bentoml\nwith bentoml.models.create('other:1'): pass")
     (tmp_path / "tree").mkdir()
-    build_naming('models: ["actions-lstm:1", "other:1"]', "two", home, tmp_path / "tree")
+    build_naming(f'models: ["{TAG}", "other:1"]', "two", home, tmp_path / "tree")
     bento, log = home / "bentos" / "video_service" / "two", tmp_path / "log"
     with (
         serving(bento, home, tmp_path) as (process, url),
         httpx.Client(base_url=url, timeout=DEADLINE_SECONDS, trust_env=False) as client,
     ):
-        words = "the bento names 2 models (actions-lstm:1, other:1); set REELSERVE_BENTO_MODEL"
+        words = f"the bento names 2 models ({TAG}, other:1); set REELSERVE_BENTO_MODEL"
         wait_until_readyz_says(words, client, process, log)
     with (
-        serving(bento, home, tmp_path, REELSERVE_BENTO_MODEL="actions-lstm:1") as (process, url),
+        serving(bento, home, tmp_path, REELSERVE_BENTO_MODEL=TAG) as (process, url),
         httpx.Client(base_url=url, timeout=DEADLINE_SECONDS, trust_env=False) as client,
     ):
         wait_until_ready(client, process, log)

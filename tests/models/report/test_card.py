@@ -13,7 +13,7 @@ from models.recipe import read
 from models.report.card import shipped_head, write_card
 from tests.bundles import sealed
 from tests.server import ROOT
-from tests.zoo import ZOO
+from tests.zoo import TRAINED, ZOO
 
 RECIPE = ROOT / "models" / "recipes" / "actions-lstm.toml"
 
@@ -23,7 +23,7 @@ def bundle(tmp_path: Path) -> Path:
     for path in (*ZOO.rglob("*.json"), *ZOO.rglob("*.csv"), *ZOO.rglob("notes.md")):
         (tmp_path / path.relative_to(ZOO)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / path.relative_to(ZOO))
-    return tmp_path / "actions-lstm" / "1"
+    return tmp_path / TRAINED.relative_to(ZOO)
 
 
 def change(path: Path, **fields: Any) -> None:
