@@ -17,7 +17,7 @@ MixedPrecision = Literal["off", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Hyperparameters; the defaults are those of the model that ships. `python -m models choose` compares others."""
+    """Hyperparameters; the defaults are for a head on stored features. `python -m models choose` compares others."""
 
     __pydantic_config__ = TABLE
 

@@ -18,7 +18,7 @@ MOST_DROPOUT = 0.99  # with nothing left there is nothing to learn from
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """Kind, size, regularisation and beginning of the recurrent head; the defaults are those of the model that ships.
+    """Kind, size, regularisation and beginning of the recurrent head; the defaults are those of `actions-lstm`.
 
     The last three are those of `Initialisation`. Raises CellError for what can't be, before features are extracted.
     """

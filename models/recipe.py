@@ -166,7 +166,7 @@ class EncoderSettings:
 
 
 class Recipe(BaseModel):
-    """The tree. Made by `read`, which says what is wrong; the defaults are those of the model that ships."""
+    """The tree. Made by `read`, which says what is wrong; the defaults are those of a head on stored features."""
 
     model_config = ConfigDict(**TABLE, frozen=True)
 

@@ -68,7 +68,7 @@ def _head(model: ModelDocument, encoder: EncoderDocument) -> str:
         "encoder": f"{encoder.name}{frozen}; {encoder.source}",
         "head": json.dumps(training["head"]) if "head" in training else "",
         "head's sha256": f"`{model.head_sha256}`",
-        "optimisation": f"AdamW, {json.dumps(training['fit'])}" if "fit" in training else "",
+        "optimisation": _optimisation(training),
         **_seed_and_commit(training),
         "clip spec": f"{rate}, {spec.frame_width}×{spec.frame_height}, {seen}",
         "trained": ", PyTorch ".join(str(part) for part in (model.created, training.get("torch")) if part),
@@ -84,12 +84,22 @@ def _head(model: ModelDocument, encoder: EncoderDocument) -> str:
 {table}"""
 
 
+def _optimisation(training: dict[str, Any]) -> str:
+    """The optimizer's name first; of before there was a choice it is AdamW."""
+    if "fit" not in training:
+        return ""
+    fit = dict(training["fit"])
+    return f"{fit.pop('optimizer', 'AdamW')}, {json.dumps(fit)}"
+
+
 def _accuracy(model: ModelDocument) -> str:
     """What the certificate holds the model to; else what training measured, and that nothing proves it."""
     metrics = _metrics(model)
     if claim := model.claim:
         validated = metrics.get("validation_accuracy") if claim.part != "validation" else None
         also = f"; {validated:.1%} on validation groups" if validated is not None else ""
+        if claim.part == "test" and (inside := metrics.get("test_figure_in_segments")) is not None:
+            also += f"; {inside:.1%} of the ticks in segments"
         of = f"of {claim.ticks} ticks in" if claim.ticks else "on"
         return f"**{claim.accuracy:.1%}** {of} {claim.clips} {claim.part} clips{also}"
     said = ", ".join(f"{name} {value:g}" for name, value in metrics.items())

@@ -209,3 +209,12 @@ def test_the_accuracy_is_what_the_model_claims(tmp_path: Path, claim: dict[str, 
     table = table_of(own)
     assert table["accuracy"] == said
     assert table["clip spec"] == "4 frames a second, 32×32, `crop`, region 0.5,0,0.5,1; windows of 8 every 4"
+
+
+def test_of_ticks_the_card_says_how_many_in_segments_are_right(bundle: Path) -> None:
+    model = model_of(bundle)
+    model["training"]["metrics"]["test_figure_in_segments"] = 0.8123
+    change(bundle / "model.json", training=model["training"])
+    card = write_card(bundle).read_text()
+    assert "; 81.2% of the ticks in segments |" in card
+    assert f"| optimisation | {model['training']['fit'].get('optimizer', 'AdamW')}, {{" in card
