@@ -216,7 +216,7 @@ def study(
     data: Data,
     splits: Annotated[str, typer.Option(help="Manifest columns, comma-separated.")] = "split1,split2,split3",
     seeds: Annotated[int, typer.Option(min=1)] = 5,
-    out: Annotated[Path, typer.Option()] = Path("models/zoo/actions-lstm/2/study.json"),
+    out: Annotated[Path, typer.Option()] = Path("models/zoo/actions-lstm/1/study.json"),
     store: Store = Path(".features"),
     region: RegionOption = None,
     *,
@@ -253,7 +253,7 @@ def cost(
         "160@4,192@4,224@4,160@6,192@6,224@6,160@8,192@8,224@8"
     ),
     folds: Annotated[int, typer.Option(min=1, help="Validation cuts, by seed.")] = 3,
-    out: Annotated[Path, typer.Option()] = Path("models/zoo/actions-lstm/2/cost.json"),
+    out: Annotated[Path, typer.Option()] = Path("models/zoo/actions-lstm/1/cost.json"),
     store: Store = Path(".features"),
     region: RegionOption = None,
 ) -> None:

@@ -41,6 +41,17 @@ def test_all_load(serving: Serving) -> None:
     assert set(serving.models) == {path.parents[1].name for path in ZOO.glob("*/*/model.json")}
 
 
+def test_lips_are_read_at_every_frame(serving: Serving, tmp_path: Path) -> None:
+    """A drawn clip has no lips: what is told is how it is answered, not what; three seconds, 75 ticks, one state."""
+    film = draw(tmp_path / "mouth.mp4", num_frames=75, width=112, height=80).path
+    for model in ("lips", "lips-live"):
+        found = predict(serving, model, film)
+        assert (found.receipt.ticks, found.receipt.window_frames) == (75, None)
+        assert found.segments[0].start_seconds == 0.0
+        assert found.segments[-1].end_seconds == pytest.approx(3.0)
+        assert {each.label for each in found.segments} <= set(serving.model(model).document.labels)
+
+
 def two_shots(index: int, width: int, height: int) -> Image:
     """A pattern that moves slowly, then another in other colours."""
     down, right = np.mgrid[0:height, 0:width]
