@@ -85,7 +85,7 @@ def of_checkpoint(checkpoint: Checkpoint) -> VideoModel:
     """The model in a checkpoint of `python -m models train`."""
     training = checkpoint.training
     data_path = training.get("data_path")
-    weights = training.get("encoder_weights") or _published(checkpoint.encoder_name)
+    weights = encoders.origin_after(training, checkpoint.name, _published(checkpoint.encoder_name))
     data = Source(
         name="training data",
         origin=str(training.get("data", "not stated")),
@@ -95,13 +95,14 @@ def of_checkpoint(checkpoint: Checkpoint) -> VideoModel:
         name=checkpoint.name,
         labels=checkpoint.labels,
         spec=checkpoint.spec,
-        encoder_name=_name_of_encoder(checkpoint),
+        # What was trained with a head has that model's name too, and lies beside what others share: the published one.
+        encoder_name=f"{checkpoint.encoder_name}-{weights.model}" if weights.model else checkpoint.encoder_name,
         encoder=checkpoint.encoder(),
         head=checkpoint.head(),
         task="frame" if checkpoint.head_dims.pooling == "none" else "clip",
         score=TASKS[checkpoint.task].score,
         sources=(
-            Source(name="encoder weights", origin=weights["source"], licence=weights["licence"]),
+            Source(name="encoder weights", origin=weights.source, licence=weights.licence),
             data,
         ),
         statistics=TrainingStatistics(**checkpoint.statistics) if checkpoint.statistics else None,
@@ -114,13 +115,6 @@ def of_checkpoint(checkpoint: Checkpoint) -> VideoModel:
         created=training["created"],
         clips=Path(data_path) if data_path else None,
     )
-
-
-def _name_of_encoder(checkpoint: Checkpoint) -> str:
-    """What was trained with a head has that model's name too, and lies beside what others share: the published one."""
-    is_frozen = checkpoint.training.get("encoder", "frozen") == "frozen"
-    model = (checkpoint.training.get("encoder_weights") or {}).get("model", "") if is_frozen else checkpoint.name
-    return f"{checkpoint.encoder_name}-{model}" if model else checkpoint.encoder_name
 
 
 def _part_of(document: type[_P], found: dict[str, Any] | None) -> _P | None:

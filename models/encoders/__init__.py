@@ -9,7 +9,7 @@ from models.encoders.halves import MapsOf, StagesFrom
 from models.encoders.image import IMAGENET_MEAN, IMAGENET_STD, ImageEncoder, weights_sha256
 from models.encoders.kind import EncoderError, EncoderKind, Network, Origin
 from models.encoders.registry import KINDS, build, named
-from models.encoders.weights import load_exactly
+from models.encoders.weights import load_exactly, origin_after
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -26,5 +26,6 @@ __all__ = [
     "folded",
     "load_exactly",
     "named",
+    "origin_after",
     "weights_sha256",
 ]

@@ -56,10 +56,19 @@ def _load_trained(kind: EncoderKind, network: Network, path: Path, content: Mapp
         if not torch.equal(state.pop(buffer, torch.tensor(values)).flatten(), torch.tensor(values)):
             raise EncoderError(f"weights {path}: its {buffer} of pixels is not that of {name}, {values}")
     load_exactly(network.cnn, {key.removeprefix("cnn."): values for key, values in state.items()}, str(path))
-    training = content["training"]
-    before = training.get("encoder_weights") or {"source": "not stated", "licence": "not stated"}
-    how = "" if training.get("encoder") in (None, "frozen") else f", {training['encoder']} on {training['data']}"
-    return Origin(f"{before['source']}{how}", before["licence"], content["name"] if how else before.get("model", ""))
+    return origin_after(content["training"], content["name"])
+
+
+def origin_after(training: Mapping[str, Any], name: str, before: Mapping[str, str] | None = None) -> Origin:
+    """Of the encoder's weights after a training, whose record a checkpoint of the model `name` has.
+
+    before: where it does not say which weights it began with.
+    """
+    began = training.get("encoder_weights") or before or {"source": "not stated", "licence": "not stated"}
+    if training.get("encoder", "frozen") == "frozen":
+        return Origin(began["source"], began["licence"], began.get("model", ""))
+    on = training.get("data", "data that is not named")
+    return Origin(f"{began['source']}, {training['encoder']} on {on}", began["licence"], name)
 
 
 def _content(path: Path) -> Mapping[str, Any]:
