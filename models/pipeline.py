@@ -136,7 +136,7 @@ def train(recipe: Recipe, place: Place, console: Console, machine: Machine | Non
             "head": vars(head),
             "fit": recipe.fit.to_dict(),
             "encoder": f"fine-tuned from {recipe.encoder.train_from}" if recipe.encoder.train_from else "frozen",
-            "encoder_weights": vars(encoder.origin) if encoder.origin else {},
+            "encoder_weights": encoder.origin.to_dict() if encoder.origin else {},
             "device": str(machine.device),
             "commit": _commit(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),

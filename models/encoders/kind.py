@@ -28,6 +28,10 @@ class Origin:
     licence: str
     model: str = ""
 
+    def to_dict(self) -> dict[str, str]:
+        """For a checkpoint; `model` only where there is one, as in records of before there was any."""
+        return {name: value for name, value in vars(self).items() if name != "model" or value}
+
 
 @dataclass(frozen=True)
 class Network:

@@ -68,7 +68,7 @@ def choose(
     labels = labels_to_learn(loaded.clips)
     of = {
         "split": split, "folds": folds, "validation_fraction": DataSettings.validation_fraction, **_fixed(epochs, spec),
-        "encoder": EncoderSettings.name, "encoder_weights": vars(encoder.origin) if encoder.origin else {},
+        "encoder": EncoderSettings.name, "encoder_weights": encoder.origin.to_dict() if encoder.origin else {},
         "frames_revision": REVISION, "clips": len(loaded.clips), "clips_sha256": _digest(loaded),
     }  # fmt: skip
     rows = _rows_of(out, of)

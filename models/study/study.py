@@ -72,7 +72,7 @@ def study(
         "cell": head.cell, "head": vars(head), "fit": fit.to_dict(), "permutations": PERMUTATIONS,
         "splits": list(splits), "seeds": seeds, "sample_fps": spec.sample_fps, "size": spec.frame_height,
         "region": str(spec.region) if spec.region else None,
-        "encoder_weights": vars(encoder.origin) if encoder.origin else {},
+        "encoder_weights": encoder.origin.to_dict() if encoder.origin else {},
         "accuracies": accuracies,
         f"{head.cell}_minus_mean": {
             "mean": round(found.value, 4), "low": round(found.low, 4), "high": round(found.high, 4),

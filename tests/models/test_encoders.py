@@ -320,6 +320,8 @@ def test_the_encoder_of_a_checkpoint_begins_another_model(toy: EncoderKind, tmp_
     held = encoders.build(toy.name, 48, 64, weights=str(path))
     assert weights_sha256(held) == weights_sha256(encoder)
     assert held.origin == Origin("ImageNet, fine-tuned from stem on films", "MIT", "m")
+    assert held.origin.to_dict()["model"] == "m"
+    assert Origin("ImageNet", "MIT").to_dict() == before, "as models of before have it: `choose` compares them"
     toy_checkpoint(encoder.state_dict(), encoder="frozen", encoder_weights=before).save(path)
     assert encoders.build(toy.name, 48, 64, weights=path).origin == Origin("ImageNet", "MIT")
     with pytest.raises(EncoderError, match=r"a checkpoint with the encoder toy, not small-16: name that one"):
