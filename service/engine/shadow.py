@@ -137,7 +137,6 @@ class Shadow:
                 self._note(difference, sample.tolerance)
 
     def _note(self, found: Difference, tolerance: float) -> None:
-        SHADOW_CHECKS.inc()
         before = self._largest
         self._largest = Difference(max(before.features, found.features), max(before.scores, found.scores))
         SHADOW_DIFFERENCE.labels("features").set(self._largest.features)
@@ -148,6 +147,7 @@ class Shadow:
                 "the limit is %.0e",
                 found.features, found.scores, tolerance,
             )  # fmt: skip
+        SHADOW_CHECKS.inc()  # last: once a check is counted, its figures and its line in the log are there
 
 
 def _largest(values: NDArray[np.floating]) -> float:
