@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from models import optimisation
 from models.augmentation import augmented
-from models.data.windowed import WindowSet, shuffle_frames
+from models.data.windowed import WindowSet, first_of_each_clip, shuffle_frames
 from models.errors import NotFiniteError
 from models.fit_settings import FitSettings
 from models.resume import Keeper, chance_of, restore_chance
@@ -189,22 +189,28 @@ class _Run:
         if settings.class_weights == "balanced":
             weights = task.class_weights(train, num_labels or 0).to(device)
         self._loss_of = task.window_loss(LossSettings(settings.loss, settings.label_smoothing), weights)
-        self._weights = train.weights
 
     def epoch(self, when: str) -> dict[str, float]:
-        """All windows once. The mean loss over clips, the mean norm of the steps' gradients, the first group's rate."""
+        """Windows in random order, all, or some of each clip.
+
+        The mean loss over clips, the mean norm of the steps' gradients, the first group's rate.
+        """
         self.model.train()
         total, norms = 0.0, []
         rate = self.optimizer.param_groups[0]["lr"]
         order = torch.randperm(len(self._train), generator=self._generator)
-        for part in torch.split(order, self.settings.batch_windows):
+        if self.settings.windows_per_clip is not None:
+            order = first_of_each_clip(order, self._train.clip_index, self.settings.windows_per_clip)
+        weights = self._train.weights_of(order)
+        for batch in torch.split(torch.arange(len(order)), self.settings.batch_windows):
+            part, weight = order[batch], weights[batch]
             rows, lengths = self._train.batch(part)
             if self._shuffle:
                 rows = shuffle_frames(rows, lengths, self._generator)
             if self.settings.augments:
                 rows = augmented(rows, self.settings, self._generator)
             self.optimizer.zero_grad()
-            loss = self._backward(rows.to(self._device), lengths, self._targets(part), self._weights[part])
+            loss = self._backward(rows.to(self._device), lengths, self._targets(part), weight)
             self.refuse_not_finite(loss, "training loss", when)
             self._scaler.unscale_(self.optimizer)
             norm = optimisation.clip_gradients(self.model.parameters(), self.settings)
@@ -218,7 +224,7 @@ class _Run:
         self._refuse_weights(when)
         return {
             "learning_rate": rate,
-            "train_loss": total / len(self._train),
+            "train_loss": total / len(order),
             "gradient_norm": sum(norms) / max(1, len(norms)),
         }
 

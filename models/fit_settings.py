@@ -24,6 +24,9 @@ class FitSettings:
     epochs: Annotated[int, Field(ge=1, description="At most; early stopping finds how many.")] = 30
     patience: Annotated[int, Field(ge=1, description="Epochs without a lower validation loss that end training.")] = 6
     batch_windows: Annotated[int, Field(ge=1, description="Windows of a step.")] = 64
+    windows_per_clip: Annotated[
+        int | None, Field(ge=1, description="Windows of a clip that an epoch draws, anew in each; not set: all.")
+    ] = None
     learning_rate: Annotated[
         float, Field(ge=_LEAST_RATE, le=_MOST_RATE, description="Of the optimizer, at the start of the schedule.")
     ] = 1e-3

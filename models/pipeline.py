@@ -42,9 +42,6 @@ from models.tasks import IGNORED
 from models.transfer import FineTuned
 from models.twice import train_twice
 
-# Of an encoder's stages at once: small batches stay in a CPU's cache.
-_FRAMES = 16
-
 
 @dataclass(frozen=True)
 class Place:
@@ -272,13 +269,7 @@ def _remembered(
         rows = FeatureStore(place.store, trained, recipe.clip.spec).load([clip.path for clip in chosen]).rows
         chosen = [clip for clip in chosen if clip.path in rows]  # a file may be gone by now
         features = {path: each.features for path, each in rows.items()}
-        with torch.inference_mode():
-            everything = [
-                np.concatenate(
-                    [model.stages(part).numpy() for part in torch.split(torch.from_numpy(maps).float(), _FRAMES)]
-                )
-                for maps in everything
-            ]
+        everything = [model.features_of_rows(torch.from_numpy(maps)).numpy() for maps in everything]
     statistics = {}
     if targets.task.score == "softmax":
         statistics = training_statistics(

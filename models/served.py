@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.data.windowed import WindowSet, shuffled
 from models.tasks import LABEL, Task
+from models.transfer import FineTuned
 
 # Of the frames in a test without order: one would add its own luck to the figure.
 PERMUTATIONS = 5
@@ -39,6 +40,9 @@ class Outputs:
 def outputs(model: nn.Module, windows: WindowSet, task: Task = LABEL, device: torch.device | None = None) -> Outputs:
     """Of each window, in order; the model is left in eval mode."""
     model.eval()
+    if isinstance(model, FineTuned):
+        windows = replace(windows, rows=model.features_of_rows(windows.rows))
+        model = model.head
     longest = int(windows.lengths.max())
     logits, owner = [], []
     with torch.inference_mode():

@@ -41,7 +41,7 @@ class FineTuned(nn.Module):
     ) -> None:
         super().__init__()
         self.stages = StagesFrom(encoder, stage).requires_grad_()  # encoders are built frozen
-        self.head = head
+        self.head: nn.Module = head
         self._encoder = (encoder,)  # no child: its parameters would be there twice
         self._learning_rate = learning_rate
         self._batch_norm = batch_norm
@@ -87,6 +87,13 @@ class FineTuned(nn.Module):
         features = found.new_zeros(*held.shape, found.shape[1])
         features[held] = found
         return features
+
+    def features_of_rows(self, maps: Tensor) -> Tensor:
+        """(R, D) of maps (R, C, h, w) of any type, in eval: each once, however many windows share it; on the CPU."""
+        device = next(self.stages.parameters()).device
+        with torch.inference_mode():
+            found = [self.stages(part.to(device).float()).float().cpu() for part in torch.split(maps, _FRAMES)]
+        return torch.cat(found)
 
     def initial_state(self, batch: int) -> dict[str, Tensor]:
         """The head's."""

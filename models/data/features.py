@@ -81,12 +81,13 @@ class FeatureStore:
         self.encoder = encoder
         self.spec = spec
         self._key = f"{REVISION}/{spec.pixels_sha256}/{weights_sha256(encoder)}"
-        self._network: nn.Module = folded(encoder, spec.frame_height, spec.frame_width)
+        network: nn.Module = encoder
         self._dtype: type[np.number] = np.float32
         if until is not None:
-            maps = MapsOf(encoder, until).eval()
+            network = maps = MapsOf(encoder, until).eval()
             self._key += f"/{until}" + ("/pixels" if maps.of_pixels else "")
-            self._network, self._dtype = maps, np.uint8 if maps.of_pixels else np.float16
+            self._dtype = np.uint8 if maps.of_pixels else np.float16
+        self._network = folded(network, spec.frame_height, spec.frame_width)
 
     def load(self, paths: Sequence[Path], *, show_progress: bool = True) -> Stored:
         """Features of the clips; what is not stored yet is extracted.

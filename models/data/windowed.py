@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,13 +42,13 @@ class WindowSet:
         """Clips; each has a window at least."""
         return int(self.clip_index.max()) + 1
 
-    @property
-    def weights(self) -> Tensor:
-        """(N) float32, of mean 1: each clip's windows together weigh what any other clip's do."""
-        windows_of_clip = self.clip_index.bincount()
+    def weights_of(self, drawn: Tensor) -> Tensor:
+        """(P) float32, of mean 1, of drawn windows (P): each clip's together weigh what any other clip's do."""
+        windows_of_clip = self.clip_index[drawn].bincount()
+        held = int((windows_of_clip > 0).sum())
         # In float64: where all clips have as many windows, each weighs 1 exactly.
-        weights = len(self.clip_index) / len(windows_of_clip) / windows_of_clip.double()
-        return weights[self.clip_index].float()
+        weights = len(drawn) / held / windows_of_clip.double()
+        return weights[self.clip_index[drawn]].float()
 
     @property
     def clip_of_row(self) -> Tensor:
@@ -90,6 +91,17 @@ def windowed(rows: Sequence[NDArray[Any]], targets: Tensor, spec: ClipSpec) -> W
         torch.tensor(clip_index),
         targets,
     )
+
+
+def first_of_each_clip(order: Tensor, clip_index: Tensor, most: int) -> Tensor:
+    """Of windows in an order (N), each clip's first so many, in that order."""
+    seen: Counter[int] = Counter()
+    kept = []
+    for window, clip in zip(order.tolist(), clip_index[order].tolist(), strict=True):
+        seen[clip] += 1
+        if seen[clip] <= most:
+            kept.append(window)
+    return torch.tensor(kept)
 
 
 def shuffle_frames(rows: Tensor, lengths: Tensor, generator: torch.Generator) -> Tensor:

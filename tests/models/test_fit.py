@@ -229,7 +229,7 @@ def test_a_long_clip_weighs_no_more_than_a_short_one() -> None:
     long = np.ones((4 * 598 + 8, 4), np.float32)
     windows = windowed([long, long[:8], long[:8]], torch.tensor([0, 1, 1]), SPEC)
     assert len(windows) == 601
-    weights = windows.weights
+    weights = windows.weights_of(torch.arange(len(windows)))
     assert float(weights.mean()) == pytest.approx(1)
     per_clip = torch.zeros(3).index_add_(0, windows.clip_index, weights)
     np.testing.assert_allclose(per_clip, per_clip[0].item(), rtol=1e-4)
@@ -240,6 +240,37 @@ def test_a_long_clip_weighs_no_more_than_a_short_one() -> None:
     np.testing.assert_allclose(scores, [[1 / 3, 2 / 3]] * 3, atol=0.01)
     losses = -np.log(scores[np.arange(3), windows.targets])
     assert result.curve[-1]["train_loss"] == pytest.approx(losses.mean(), abs=1e-3)
+
+
+class Heard(Linear):
+    """Remembers the first number of each window that it was trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[float] = []
+
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.heard += features[:, 0, 0].tolist()
+        return super().forward(features, lengths)
+
+
+def test_an_epoch_draws_so_many_windows_of_each_clip_and_others_in_the_next() -> None:
+    """A clip of 29 windows, whose ticks are numbered from 0, and one of a window, from 1000."""
+    long = np.arange(4 * 28 + 8, dtype=np.float32)[:, None] * np.ones((1, 4), np.float32)
+    windows = windowed([long, 1000 + long[:8]], torch.tensor([0, 1]), SPEC)
+    assert len(windows) == 30
+    model = Heard()
+    settings = FitSettings(batch_windows=2, windows_per_clip=2, epochs=3)
+    fit(model, windows, None, settings, seed=0, stop_after=3)
+    epochs = [model.heard[at : at + 3] for at in range(0, 9, 3)]
+    assert len(model.heard) == 9
+    for epoch in epochs:
+        assert epoch.count(1000.0) == 1, "it has no more"
+        assert len(set(epoch)) == 3
+    assert len({frozenset(epoch) for epoch in epochs}) == 3
+    drawn = torch.tensor([0, 29, 5])
+    assert windows.weights_of(drawn).tolist() == [0.75, 1.5, 0.75], "both clips weigh alike, of mean 1"
 
 
 def test_the_loss_that_is_reported_is_that_of_clips() -> None:

@@ -16,6 +16,7 @@ from models.encoders import EncoderError, ImageEncoder, MapsOf, StagesFrom
 from models.fit import fit
 from models.fit_settings import FitSettings
 from models.head_settings import HeadSettings
+from models.served import outputs
 from models.transfer import FineTuned
 from service.video.spec import ClipSpec
 
@@ -148,6 +149,22 @@ def test_what_keeps_no_gradient_goes_through_the_stages_in_parts() -> None:
     with torch.inference_mode():
         torch.testing.assert_close(model.features(maps, lengths), wanted, rtol=1e-5, atol=1e-6)
     assert seen == [64, 64, 2]
+
+
+def test_rows_that_windows_share_go_through_the_stages_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = encoder_of("small-16", 32)
+    model = FineTuned(encoder, "stage2", HEAD.build(encoder.feature_size, 2), 1e-3, "frozen").eval()
+    maps = [MapsOf(encoder, "stage2")(frames_of(32, count)).detach().half().numpy() for count in (9, 3)]
+    spec = ClipSpec(sample_fps=4, frame_height=32, frame_width=32, window_frames=4, stride_frames=1)
+    windows = windowed(maps, torch.tensor([0, 1]), spec)
+    assert len(windows) == 7
+    with torch.inference_mode():
+        wanted = model(*windows.batch(torch.arange(7)))
+    seen: list[int] = []
+    forward = model.stages.forward
+    monkeypatch.setattr(model.stages, "forward", lambda rows: seen.append(len(rows)) or forward(rows))  # type: ignore[func-returns-value]
+    torch.testing.assert_close(outputs(model, windows).logits, wanted, rtol=1e-5, atol=1e-6)
+    assert sum(seen) == 12
 
 
 def test_padding_does_not_reach_the_stages() -> None:
