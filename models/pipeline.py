@@ -71,8 +71,8 @@ def train(recipe: Recipe, place: Place, console: Console, machine: Machine | Non
     refuse_augmented_maps(recipe, encoder)
     if encoder.origin:
         say(console, f"{recipe.encoder.name}: {encoder.origin.source}")
-    clips = read(place.data, source.split, columns=recipe.task.names)
-    targets = _targets(recipe, place, clips)
+    clips = read(place.data, source.split, columns=recipe.task.names, empty_labels=recipe.task.kind == "labels")
+    targets = _targets(recipe, place, clips, console)
     loaded = load_clips(clips, spec, encoder, place.store, console, recipe.encoder.train_from, targets.strata)
     parts = cut(
         loaded.clips, loaded.features, targets, spec, source.validation_fraction, source.validation_seed, loaded.times
@@ -147,10 +147,12 @@ def train(recipe: Recipe, place: Place, console: Console, machine: Machine | Non
     )
 
 
-def _targets(recipe: Recipe, place: Place, clips: list[Clip]) -> Targets:
+def _targets(recipe: Recipe, place: Place, clips: list[Clip], console: Console) -> Targets:
     segments = None
     if recipe.task.kind == "tick_label":
-        segments = read_segments(segments_file(place.data, place.segments), clips)
+        segments = read_segments(
+            segments_file(place.data, place.segments), clips, lambda text: say(console, text, "yellow")
+        )
     return targets_of(
         recipe.task.kind, clips, recipe.task.names, segments, recipe.task.background, recipe.task.widen_ticks
     )

@@ -64,14 +64,15 @@ def read(
     split_column: str | None = "split",
     *,
     columns: Sequence[str] = ("label",),
+    empty_labels: bool = False,
     refuse_leaks: bool = True,
 ) -> list[Clip]:
     """Clips of a manifest (a .csv file) or of a folder with one folder a class.
 
-    columns: of a manifest, those that become the label (see `read_manifest`).
+    columns, empty_labels: of a manifest (see `read_manifest`).
     Raises DatasetError; also where a group is on both sides, unless those are not refused.
     """
-    clips = read_tree(source) if source.is_dir() else read_manifest(source, split_column, columns)
+    clips = read_tree(source) if source.is_dir() else read_manifest(source, split_column, columns, empty_labels)
     if not clips:
         raise DatasetError(
             f"{source} names no clips; a tree is <label>/<clip>, with {', '.join(sorted(VIDEO_SUFFIXES))}"
@@ -88,11 +89,15 @@ def read(
 
 
 def read_manifest(
-    manifest: Path, split_column: str | None = "split", columns: Sequence[str] = ("label",)
+    manifest: Path,
+    split_column: str | None = "split",
+    columns: Sequence[str] = ("label",),
+    empty_labels: bool = False,
 ) -> list[Clip]:
     """A CSV with columns path, label, optionally group, and `split_column` holding train or test.
 
     columns: those whose values, `|` between them, are the label; none: it is empty, as where ticks have labels.
+    empty_labels: whether they may be empty, as where a clip has any number of labels.
     Without a split column every clip is `train`. Paths are relative to the manifest's folder, or to the folder
     `clips` in it. Raises DatasetError.
     """
@@ -108,7 +113,7 @@ def read_manifest(
                     f"{manifest}: column(s) {', '.join(sorted(missing))} missing; there are {', '.join(there)}"
                 )
             for line, row in enumerate(reader, start=2):
-                clips.append(_clip(row, f"{manifest}:{line}", roots, split_column, columns))
+                clips.append(_clip(row, f"{manifest}:{line}", roots, split_column, columns, empty_labels))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{manifest} is not a CSV in UTF-8: {error}") from error
     return clips
@@ -218,10 +223,11 @@ def _clip(
     roots: tuple[Path, Path],
     split_column: str | None,
     columns: Sequence[str],
+    empty_labels: bool,
 ) -> Clip:
     name = row["path"]
     for column in ("path", *columns):
-        if not row[column]:
+        if not row[column] and not (empty_labels and column != "path"):
             raise DatasetError(f"{where}: {column} is empty")
     assert name is not None  # noqa: S101  (it is not empty)
     label = "|".join(row[column] or "" for column in columns)

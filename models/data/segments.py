@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -33,8 +33,10 @@ class Segment:
     label: str
 
 
-def read_segments(source: Path, clips: Iterable[Clip]) -> dict[Path, list[Segment]]:
-    """The segments of each clip, in order; a clip may have none.
+def read_segments(
+    source: Path, clips: Iterable[Clip], warn: Callable[[str], None] = lambda said: None
+) -> dict[Path, list[Segment]]:
+    """The segments of each clip, in order; a clip may have none. warn: told of segments whose name is no clip's.
 
     source: a CSV with the columns path, start_seconds, end_seconds, label, whose paths are those of the manifest; or
     JSON as ActivityNet's (Caba Heilbron et al. 2015): `{"database": {name: {"annotations": [{"segment": [start, end],
@@ -62,6 +64,13 @@ def read_segments(source: Path, clips: Iterable[Clip]) -> dict[Path, list[Segmen
     if not used:
         known = ", ".join(map(visible, list(by_name)[:_NAMED]))
         raise DatasetError(f"{source} names no clip of the data; it has {known or 'no segment'}")
+    if unused := [name for name in by_name if name not in used]:
+        more = ", …" if len(unused) > _NAMED else ""
+        lost = sum(len(by_name[name]) for name in unused)
+        warn(
+            f"{source}: {lost} segment{'s'[: lost != 1]} left out: no clip of the data is called "
+            f"{', '.join(map(visible, unused[:_NAMED]))}{more}"
+        )
     return found
 
 

@@ -97,8 +97,10 @@ def load_tested(asked: Asked, console: Console) -> Tested:
         )
     use_all = asked.use_all or asked.data.is_dir()
     settings = TaskSettings(**held.training.get("recipe", {}).get("task", {"kind": held.task}))
-    clips = read(asked.data, None if use_all else asked.split, columns=settings.names)
-    targets = _targets(held, settings, asked, clips)
+    clips = read(
+        asked.data, None if use_all else asked.split, columns=settings.names, empty_labels=held.task == "labels"
+    )
+    targets = _targets(held, settings, asked, clips, console)
     _refuse_unknown(clips, targets, asked.data)
     chosen = [clip for clip in clips if use_all or clip.split == "test"]
     if not chosen:
@@ -119,10 +121,14 @@ def load_tested(asked: Asked, console: Console) -> Tested:
     return Tested(held, model, targets, loaded, tested, windows, scores, of, has_train)
 
 
-def _targets(held: Checkpoint, settings: TaskSettings, asked: Asked, clips: Sequence[Clip]) -> Targets:
+def _targets(
+    held: Checkpoint, settings: TaskSettings, asked: Asked, clips: Sequence[Clip], console: Console
+) -> Targets:
     if held.task != "tick_label":
         return Targets(TASKS[held.task], held.labels)
-    segments = read_segments(segments_file(asked.data, asked.segments), clips)
+    segments = read_segments(
+        segments_file(asked.data, asked.segments), clips, lambda text: say(console, text, "yellow")
+    )
     return Targets(TASKS[held.task], held.labels, segments, settings.background, settings.widen_ticks)
 
 

@@ -47,6 +47,14 @@ def test_a_wrong_manifest_is_named_with_its_line(tmp_path: Path, lines: list[str
         read(manifest(tmp_path, *lines))
 
 
+def test_of_several_labels_there_may_be_none(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    [clip] = read(manifest(tmp_path, "path,label,split", "a.mp4,,train"), empty_labels=True)
+    assert clip.label == ""
+    with pytest.raises(DatasetError, match=":2: path is empty"):
+        read(manifest(tmp_path, "path,label,split", ",Run,train"), empty_labels=True)
+
+
 def test_what_is_no_text_is_no_manifest(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"\x00\x00\x00\x18ftyp\xff\xfe")
     with pytest.raises(DatasetError, match="not a CSV in UTF-8"):

@@ -40,6 +40,22 @@ def test_a_csv_and_activitynets_json_say_the_same(tmp_path: Path) -> None:
     assert read_segments(table, data) == read_segments(document, data) == wanted
 
 
+def test_segments_of_no_clip_are_said(tmp_path: Path) -> None:
+    """A typing error in a path would else leave a clip all background."""
+    table, said = tmp_path / "segments.csv", list[str]()
+    lines = ["a.mp4,0,1,run", "A.mp4,0,1,run", "A.mp4,1,2,jump", *(f"gone{index}.mp4,0,1,run" for index in range(3))]
+    table.write_text(HEADER + "\n".join(lines) + "\n", encoding="utf-8")
+    data = clips("a.mp4")
+    assert read_segments(table, data, said.append) == {data[0].path: [Segment(0, 1, "run")]}
+    assert said == [
+        f"{table}: 5 segments left out: no clip of the data is called A.mp4, gone0.mp4, gone1.mp4, …",
+    ]
+    said.clear()
+    table.write_text(f"{HEADER}a.mp4,0,1,run\nA.mp4,0,1,run\n", encoding="utf-8")
+    read_segments(table, data, said.append)
+    assert said == [f"{table}: 1 segment left out: no clip of the data is called A.mp4"]
+
+
 def test_a_path_from_the_root_is_that_of_the_manifest(tmp_path: Path) -> None:
     table, clip = tmp_path / "segments.csv", Clip(tmp_path / "a.mp4", "", "a", "train")
     table.write_text(f"{HEADER}{clip.path},0,1,run\n", encoding="utf-8")
