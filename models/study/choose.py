@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -25,12 +24,11 @@ from models.head_settings import HeadSettings
 from models.heads import Cell, ManyToOne
 from models.recipe import DataSettings, EncoderSettings
 from models.report.screen import cell_name, say, write_json
+from models.study.kept import Row, kept_rows
 from models.study.methods import train_method
 from models.tasks import LABEL
 from service.video.frames import REVISION
 from service.video.spec import ClipSpec
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def choose(
         "encoder": EncoderSettings.name, "encoder_weights": encoder.origin.to_dict() if encoder.origin else {},
         "frames_revision": REVISION, "clips": len(loaded.clips), "clips_sha256": _digest(loaded),
     }  # fmt: skip
-    rows = _rows_of(out, of)
+    rows = kept_rows(out, of, "choose")
     for head, rate in grid:
         key = _key(head, rate)
         if any(_same(row, key) for row in rows):
@@ -150,23 +148,6 @@ def _fixed(epochs: int, spec: ClipSpec) -> Row:
 
 def _same(row: Row, key: Row) -> bool:
     return all(row[name] == value for name, value in key.items())
-
-
-def _rows_of(out: Path, of: Row) -> list[Row]:
-    if not out.exists():
-        return []
-    try:
-        held = json.loads(out.read_text(encoding="utf-8"))
-        others = [name for name, value in of.items() if held[name] != value]
-        rows: list[Row] = held["rows"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{out} is no file of `models choose`; remove it, or name another with --out") from error
-    if others:
-        raise DatasetError(
-            f"{out} is of another {others[0]} ({held[others[0]]!r}, now {of[others[0]]!r}); remove it, or name another "
-            "with --out"
-        )
-    return rows
 
 
 def _digest(loaded: Loaded) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -14,13 +12,13 @@ from models.data.loading import load_clips
 from models.data.manifests import hold_out, labels_to_learn, read
 from models.data.parts import cut
 from models.data.targets import Targets
-from models.errors import DatasetError
 from models.fit_settings import FitSettings
 from models.head_settings import HeadSettings
 from models.options import values_of
 from models.recipe import ClipSettings, DataSettings, EncoderSettings
 from models.report.screen import say, write_json
 from models.settings import settings_of
+from models.study.kept import kept_rows
 from models.study.methods import Method, train_method
 from models.tasks import LABEL
 from service.video.region import Region
@@ -59,17 +57,7 @@ def measure(
     validated = sum(len(hold_out(clips, DataSettings.validation_fraction, fold)[1]) for fold in range(folds))
     table = {"split": split, "folds": folds, "validation_clips": validated}
     table |= {"region": str(region)} if region else {}
-    rows: dict[tuple[int, float], dict[str, Any]] = {}
-    if out.exists():
-        try:
-            held = json.loads(out.read_text(encoding="utf-8"))
-            rows = {(row["size"], row["sample_fps"]): row for row in held.pop("rows")}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DatasetError(f"{out} is no file of `models cost`; remove it, or name another with --out") from error
-        if held != table:
-            raise DatasetError(
-                f"{out} is of another split, region or other folds; remove it, or name another with --out"
-            )
+    rows = {(row["size"], row["sample_fps"]): row for row in kept_rows(out, table, "cost")}
     head = HeadSettings()
     names: dict[Method, str] = {"recurrent": head.cell, "mean_of_features": "mean_of_features"}
     for size, rate in cells:

@@ -7,7 +7,6 @@ says nothing of what came first.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from models.intervals import ratio_interval
 from models.recipe import DataSettings, EncoderSettings
 from models.report.screen import say, write_json
 from models.served import right
+from models.study.kept import Row, kept_rows
 from service.video.spec import ClipSpec
 
 # Ticks of the clip that is to be named, and of each that follows.
@@ -39,7 +39,6 @@ PIECE_TICKS = 4
 # Features are mapped to so many, those in which train's vary most: a sequence of hundreds of ticks stays small.
 NUM_FEATURES = 64
 _CHANCE_GRADIENT = 1e-30
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -231,7 +230,7 @@ def recall(
         "features_of": features_of, "delays": list(delays), "labels": list(labels),
         "sequences": list(num_sequences), "fit": settings.to_dict(),
     }  # fmt: skip
-    rows = _rows_of(out, of)
+    rows = kept_rows(out, of, "recall")
     for delay in delays:
         parts = tuple(
             sequences(part, small, labels, delay, count, seed=number)
@@ -247,19 +246,4 @@ def recall(
                 write_json(out, {**of, "rows": rows}, Console(quiet=True))
                 say(console, f"{variant.name}, delay {delay}, seed {seed}: {row['accuracy']:.1%}")
     console.print(summary(rows))
-    return rows
-
-
-def _rows_of(out: Path, of: Mapping[str, Any]) -> list[Row]:
-    if not out.exists():
-        return []
-    try:
-        held = json.loads(out.read_text(encoding="utf-8"))
-        rows: list[Row] = held.pop("rows")
-    except (ValueError, KeyError, AttributeError) as error:
-        raise DatasetError(f"{out} is no file of `models recall`; remove it, or name another with --out") from error
-    if held != json.loads(json.dumps(of)):
-        raise DatasetError(
-            f"{out} is of other features, delays, labels or settings; remove it, or name another with --out"
-        )
     return rows

@@ -238,7 +238,7 @@ def test_costs_of_another_region_are_not_gone_on_with(
     words = ["cost", "--data", str(manifest(films, *ROWS)), "--split", "part", "--folds", "1", "--out", str(out)]
     result = run(films, *words, *(("--region", now) if now else ()))
     assert is_one_line(result), result.output
-    assert "is of another split, region or other folds; remove it" in result.output
+    assert "is of another region (" in result.output
 
 
 def test_training_needs_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

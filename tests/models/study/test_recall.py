@@ -80,7 +80,7 @@ def test_a_cell_with_gates_remembers_and_its_rows_stay(tmp_path: Path) -> None:
     before = out.read_bytes()
     assert recall(*arguments, num_sequences=sizes, settings=FIT, variants=variants) == json.loads(before)["rows"]
     assert out.read_bytes() == before
-    with pytest.raises(DatasetError, match="of other features, delays, labels or settings"):
+    with pytest.raises(DatasetError, match=r"of another sequences \(\[480, 96, 96\], now \[96, 96, 96\]\)"):
         recall(*arguments, num_sequences=(96, 96, 96), settings=FIT, variants=variants)
 
 
