@@ -19,8 +19,10 @@ DETECTORS := scenedetect transnetv2
 # What `train` and `export` make, and the checkpoint between them.
 RECIPE ?= models/recipes/actions-lstm.toml
 CHECKPOINT = runs/$(basename $(notdir $(RECIPE))).pt
-# The model that is reproduced; where bundles go, as which version, and whether one that is there is replaced.
+# The model that is reproduced, and its version that ships.
 MODEL ?= actions-lstm
+SHIPPED = $(shell ls models/zoo/$(MODEL) | sort --version-sort | tail -n 1)
+# Where bundles go, as which version, and whether one that is there is replaced.
 ZOO ?= models/zoo
 VERSION ?= 1
 REPLACE ?=
@@ -61,8 +63,8 @@ export: needs-data $(DEV)/.ready ## export what it trained, proven on clips: mak
 	$(DEV)/bin/python -m export $(CHECKPOINT) --out $(ZOO) --version $(VERSION) --clips $(DATA) $(if $(REPLACE),--replace)
 
 reproduce: needs-data ## a model that ships, from its recipe: make reproduce MODEL=actions-lstm DATA=manifest.csv
-	$(MAKE) train export RECIPE=models/recipes/$(MODEL).toml REPLACE=1
-	$(DEV)/bin/python -m models card $(ZOO)/$(MODEL)/$(VERSION)
+	$(MAKE) train export RECIPE=models/recipes/$(MODEL).toml VERSION=$(SHIPPED) REPLACE=1
+	$(DEV)/bin/python -m models card $(ZOO)/$(MODEL)/$(SHIPPED)
 
 needs-data:
 	@test -n "$(DATA)" || { echo "name the clips: make $(MAKECMDGOALS) DATA=manifest.csv (or a folder with one folder a class)"; exit 2; }
