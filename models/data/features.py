@@ -36,7 +36,7 @@ from service.video.spec import ClipSpec
 Features = NDArray[np.float32]
 
 # Small batches stay in a CPU's cache: measured 5 ms a frame at 4, 21 ms at 32.
-_BATCH_FRAMES = 4
+BATCH_FRAMES = 4
 NOT_FINITE = "the encoder gives numbers that are not finite for it, or maps beyond float16's 65504"
 
 
@@ -118,7 +118,7 @@ class FeatureStore:
     def _extract(self, absent: dict[Path, Path], held: dict[Path, Rows], why: dict[Path, str], bar: Progress) -> None:
         """Fill `held`, or `why`, with the clips of `absent`, by place."""
         place_of = {path: place for place, path in absent.items()}
-        with decode_ahead(place_of, self.spec, _BATCH_FRAMES) as clips:
+        with decode_ahead(place_of, self.spec, BATCH_FRAMES) as clips:
             for clip in bar.track(clips, len(place_of), description="features"):
                 place = place_of[clip.path]
                 try:
@@ -146,7 +146,7 @@ def extract(path: Path, network: torch.nn.Module, spec: ClipSpec, pool: DecodePo
     Decoded as served clips are, in a process that hears what FFmpeg complains of. Raises as `OpenVideo` does.
     """
     with pool.open(path, spec) as video:
-        return _encode(video.batches(_BATCH_FRAMES), network)[0]
+        return _encode(video.batches(BATCH_FRAMES), network)[0]
 
 
 def _encode(batches: Iterable[FrameChunk], network: torch.nn.Module) -> tuple[Features, Times]:

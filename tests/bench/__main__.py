@@ -17,6 +17,7 @@ soak* [--minutes M]
 batch* [--rounds N] [--limit-seconds S] [--kills N] [--kill-clips N]
 jobs* [--seconds S] [--rounds N] [--items N]
 hdr [--clips N]
+extraction [--clips N] [--rounds N] [--seconds S] [--encoder NAME] [--stage NAME]
 shots [--films FOLDER] [--most-films N] [--sides NAME,...] [--detections NAME=FILE]
 sweep [--runtime NAME] [--precisions fp32,...] [--sizes N,...] [--executors N]
 agreement CHECKPOINT MANIFEST SPLIT
@@ -65,7 +66,19 @@ def main(arguments: list[str]) -> None:
         case ["decode-memory", *flags]:
             decode_memory.main(flags)
         case [
-            ("overload" | "film" | "overlap" | "mixes" | "soak" | "sweep" | "batch" | "jobs" | "hdr" | "shots") as name,
+            (
+                "overload"
+                | "film"
+                | "overlap"
+                | "mixes"
+                | "soak"
+                | "sweep"
+                | "batch"
+                | "jobs"
+                | "hdr"
+                | "shots"
+                | "extraction"
+            ) as name,
             *flags,
         ]:
             import_module(f"tests.bench.{name}").main(flags)

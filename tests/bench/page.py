@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from rich.console import Console
 
-from tests.bench import batch, film, jobs, latency, mixes, overlap, overload, shots, soak, sweep, throughput
+from tests.bench import batch, extraction, film, jobs, latency, mixes, overlap, overload, shots, soak, sweep, throughput
 from tests.bench.report import RESULTS
 
 _WIDTH = 160
@@ -30,6 +30,7 @@ _SHOWN: Mapping[str, tuple[Any, Any, Callable[[Any, Console], None]]] = {
     "batch": (batch, batch.Batch, lambda found, console: _texts(console, found)),
     "jobs": (jobs, jobs.Jobs, lambda found, console: _texts(console, found)),
     "shots": (shots, shots.Shots, shots.show),
+    "extraction": (extraction, extraction.Extraction, lambda found, console: _texts(console, found)),
     "sweep": (sweep, sweep.Sweep, lambda found, console: _texts(console, found)),
 }
 

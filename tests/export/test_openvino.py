@@ -26,6 +26,7 @@ from service.engine.openvino_runtime import compile_encoder, has_bf16
 from service.registry import Bundle, verify
 from service.tolerances import TOLERANCES, Tolerance, tolerance_of
 from tests.export.models import build, sequence_head, video_model, write_scored
+from tests.zoo import TRAINED_ENCODER
 
 FILES = ("mine/1/head.onnx", "mine/1/model.json", "encoders/small-net-32x32/encoder.onnx")
 bf16_here = pytest.mark.skipif(not has_bf16(), reason="this CPU computes no bf16")
@@ -156,9 +157,7 @@ def test_a_convolution_in_another_precision_is_misplaced(provider: str, precisio
 
 
 def test_the_trained_encoder_is_convolutions_from_end_to_end() -> None:
-    encoders = Path(__file__).resolve().parents[2] / "models" / "zoo" / "encoders"
-    path = encoders / "efficientnet-lite0-224x224" / "encoder.onnx"
-    [line] = openvino_placement(path, "encoder", "fp32")
+    [line] = openvino_placement(TRAINED_ENCODER / "encoder.onnx", "encoder", "fp32")
     assert (line.op_type, line.nodes, line.provider) == ("Conv", 49, "OpenVINO's CPU plugin in fp32")
 
 

@@ -16,6 +16,7 @@ from service.serving import Serving
 from service.settings import MIB, Settings
 from tests.bundles import copy_of_the_zoo, on_another_encoder
 from tests.real_clips import real_clip
+from tests.zoo import DOCUMENT, TRAINED
 
 ALONE = {"encoder_threads": 1, "max_clips_in_progress": 1, "feature_cache_bytes": 0}
 
@@ -58,7 +59,8 @@ def test_the_default_model_alone_is_loaded(zoo: Path) -> None:
         with pytest.raises(ModelNotLoaded) as caught:
             serving.model("a")
         assert caught.value.detail == (
-            "model a 1 exists and is not loaded: the setting models leaves it out; REELSERVE_MODELS=b,a loads it"
+            f"model a {TRAINED.name} exists and is not loaded: the setting models leaves it out; "
+            "REELSERVE_MODELS=b,a loads it"
         )
 
 
@@ -72,7 +74,7 @@ def test_models_on_one_encoder_have_one_session_and_count_it_once(zoo: Path) -> 
         assert all(each.encoder_loaded for each in footprints.values())
         lines = {line.name: line for line in lines_of(serving)}
         assert {line.status for line in lines.values()} == {"ready"}
-        assert (lines["b"].encoder, lines["c"].encoder) == ("efficientnet-lite0-224x224", "other")
+        assert (lines["b"].encoder, lines["c"].encoder) == (DOCUMENT.encoder.name, "other")
 
 
 def test_a_shared_encoder_fits_where_another_does_not(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +88,9 @@ def test_a_shared_encoder_fits_where_another_does_not(zoo: Path, monkeypatch: py
         assert "230.0 MiB are used, 64.0 MiB are kept for open clips" in reason
         assert reason.endswith("or leave a model out of the setting models")
         assert serving.problem() is None, "it was not asked for by name"
-        with pytest.raises(ModelNotLoaded, match="c 1 exists and is not loaded: it would not fit into memory"):
+        with pytest.raises(
+            ModelNotLoaded, match=f"c {TRAINED.name} exists and is not loaded: it would not fit into memory"
+        ):
             serving.model("c")
         assert label(serving, "a") == label(serving, "b")
 
@@ -123,7 +127,7 @@ def test_models_beside_the_first_leave_room_for_all_open_clips(zoo: Path, monkey
     for serving in served(zoo, default_model="a", **settings):
         assert list(serving.models) == ["a"]
         assert "0.0 MiB are free: " in serving.registry.unloaded["b"]
-        assert "its encoder efficientnet-lite0-224x224 is loaded" in serving.registry.unloaded["b"]
+        assert f"its encoder {DOCUMENT.encoder.name} is loaded" in serving.registry.unloaded["b"]
         assert "128.0 MiB are kept for open clips" in serving.registry.unloaded["b"]
 
 

@@ -90,7 +90,9 @@ def chosen(bundle: Path, rows: list[dict[str, Any]], best: dict[str, Any]) -> di
     training = model["training"]
     settings = training["head"] | training["fit"] | model["spec"] | {"region": None}
     fixed = {name: value for name, value in settings.items() if name not in row()}
-    weights = {"encoder": "efficientnet-lite0", "encoder_weights": training["encoder_weights"]}
+    size = f"-{model['spec']['frame_width']}x{model['spec']['frame_height']}"
+    encoder = model["encoder"]["name"].removesuffix(size)  # as if a fine-tuned one were frozen
+    weights = {"encoder": encoder, "encoder_weights": training["encoder_weights"]}
     return {"split": "split1", "folds": 3, "clips": 791, **fixed, **weights, "rows": rows, "chosen": best}
 
 

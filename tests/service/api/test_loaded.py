@@ -12,12 +12,14 @@ import pytest
 from tests.bundles import copy_of_the_zoo, on_another_encoder
 from tests.drawn import Drawn
 from tests.server import MIB, Server, problem, serve, wait_until
+from tests.zoo import DOCUMENT, TRAINED
 
 MP4 = {"Content-Type": "video/mp4"}
 LEFT_OUT = (
-    "model other 1 exists and is not loaded: the setting models leaves it out; REELSERVE_MODELS=a,b,other loads it"
+    f"model other {TRAINED.name} exists and is not loaded: the setting models leaves it out; "
+    "REELSERVE_MODELS=a,b,other loads it"
 )
-ENCODER = 'reelserve_encoder_memory_bytes{encoder="efficientnet-lite0-224x224",runtime="onnxruntime-cpu"}'
+ENCODER = f'reelserve_encoder_memory_bytes{{encoder="{DOCUMENT.encoder.name}",runtime="onnxruntime-cpu"}}'
 # A process with one encoder on one thread takes some 260 MiB, and keeps 64 for a clip: a head more fits, another
 # encoder (100 MiB) does not.
 LIMIT_BYTES = 375 * MIB
