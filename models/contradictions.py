@@ -26,6 +26,16 @@ def refuse_contradictions(recipe: Recipe) -> None:
         )
     if fit.augments and recipe.encoder.train_from is None:
         raise RecipeError(f"{_set(recipe)}, and the encoder is frozen: {_PIXELS}")
+    if recipe.encoder.head_epochs and recipe.encoder.train_from is None:
+        raise RecipeError(
+            f"head_epochs is {recipe.encoder.head_epochs}, and the encoder is frozen: the head is trained alone in all "
+            "epochs; leave it out, or train stages of the encoder (train_from)"
+        )
+    if recipe.encoder.head_epochs >= fit.epochs:
+        raise RecipeError(
+            f"head_epochs is {recipe.encoder.head_epochs}, of {fit.epochs} epochs: no stage would be trained; lower "
+            "it, or raise epochs"
+        )
     if fit.truncate_ticks is not None and recipe.head.bidirectional:
         raise RecipeError(
             f"truncate_ticks is {fit.truncate_ticks}, and the head is bidirectional: it reads windows whole, with no "

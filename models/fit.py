@@ -20,6 +20,7 @@ from models.fit_settings import FitSettings
 from models.resume import Keeper, chance_of, restore_chance
 from models.served import outputs
 from models.tasks import IGNORED, LABEL, LossSettings, Task
+from models.transfer import FineTuned
 from models.truncated import backward_in_pieces
 
 # Of loss scaling in float16: below it the gradients themselves are not finite, not their scale.
@@ -122,6 +123,8 @@ def fit(
         shown = bar.add_task(phase.partition(",")[0], total=epochs, completed=len(result.curve))
         while len(result.curve) < epochs and not _waited_enough(result, validation):
             epoch = len(result.curve) + 1
+            if isinstance(model, FineTuned):
+                model.begin_epoch(epoch)
             line = {"epoch": epoch, **run.epoch(f"{phase}, epoch {epoch}")}
             if validation is None:
                 kept = model.state_dict()

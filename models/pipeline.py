@@ -166,7 +166,7 @@ def _fresh(recipe: Recipe, encoder: ImageEncoder, targets: Targets) -> nn.Module
         return head
     return FineTuned(
         copy.deepcopy(encoder), recipe.encoder.train_from, head,
-        recipe.encoder.learning_rate, recipe.encoder.batch_norm, recipe.fit.mixed_precision,
+        recipe.encoder.learning_rate, recipe.encoder.batch_norm, recipe.fit.mixed_precision, recipe.encoder.head_epochs,
     )  # fmt: skip
 
 

@@ -163,6 +163,9 @@ class EncoderSettings:
     batch_norm: Annotated[BatchNorm, Field(description="Of its trained stages: running statistics, or live.")] = (
         "frozen"
     )
+    head_epochs: Annotated[
+        int, Field(ge=0, description="First epochs in which the head alone is trained, before its stages are.")
+    ] = 0
 
 
 class Recipe(BaseModel):

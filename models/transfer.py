@@ -26,6 +26,8 @@ class FineTuned(nn.Module):
 
     encoder: trained in place from `stage` on. learning_rate: of its stages. batch_norm: frozen keeps the running
     statistics, as batches of few clips, whose frames are alike, would spoil them; live trains with the batch's.
+    head_epochs: so many epochs the head learns alone: gradients of one that knows nothing would spoil what the encoder
+    knows (Kumar et al. 2022, arXiv 2202.10054).
     mixed_precision: what the stages compute in where PyTorch deems it safe (torch.amp). The head stays in float32: its
     cost is small, its sums are long, and oneDNN has no LSTM in bfloat16 on CPUs without it.
     """
@@ -38,6 +40,7 @@ class FineTuned(nn.Module):
         learning_rate: float,
         batch_norm: BatchNorm,
         mixed_precision: MixedPrecision = "off",
+        head_epochs: int = 0,
     ) -> None:
         super().__init__()
         self.stages = StagesFrom(encoder, stage).requires_grad_()  # encoders are built frozen
@@ -46,6 +49,8 @@ class FineTuned(nn.Module):
         self._learning_rate = learning_rate
         self._batch_norm = batch_norm
         self._mixed_precision = mixed_precision
+        self._head_epochs = head_epochs
+        self._learns = True
 
     @property
     def encoder(self) -> ImageEncoder:
@@ -56,9 +61,16 @@ class FineTuned(nn.Module):
         """For `models.optimisation`: those of parts that do not learn as the rest does."""
         return {"stages": self._learning_rate}
 
+    def begin_epoch(self, number: int) -> None:
+        """From 1 on: whether the stages learn in it."""
+        self._learns = number > self._head_epochs
+        self.stages.requires_grad_(self._learns)
+
     def train(self, mode: bool = True) -> FineTuned:
-        """Frozen batch norms stay as in eval."""
+        """Frozen batch norms stay as in eval, and all of the stages while they do not learn."""
         super().train(mode)
+        if not self._learns:
+            self.stages.eval()
         if self._batch_norm == "frozen":
             for module in self.stages.modules():
                 if isinstance(module, _NORMS):

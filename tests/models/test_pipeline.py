@@ -215,7 +215,7 @@ def test_fine_tuning_that_is_cut_off_goes_on(
     batch_norm: str, folder: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, file = table(folder, "label.csv", LABELS["label"]), recipe(tmp_path / "r.toml", "label", WINDOWS)
-    flags = (*FINE_TUNED, "--batch-norm", batch_norm)
+    flags = (*FINE_TUNED, "--batch-norm", batch_norm, "--head-epochs", "1")
     wanted = trained(data, file, store, tmp_path / "whole.pt", *flags)
     out = tmp_path / "m.pt"
     with monkeypatch.context() as patched:
@@ -264,6 +264,8 @@ def test_other_segments_are_another_training(
     [
         (("--truncate-ticks", "4", "--bidirectional"), "truncate_ticks is 4, and the head is bidirectional"),
         (("--mixed-precision", "bfloat16"), "mixed_precision is 'bfloat16', and the encoder is frozen"),
+        (("--head-epochs", "2"), "head_epochs is 2, and the encoder is frozen"),
+        ((*FINE_TUNED, "--head-epochs", "3"), "head_epochs is 3, of 3 epochs: no stage would be trained"),
         (("--flip",), "flip is true, and the encoder is frozen: what is stored is no pixels"),
         (
             ("--brightness", "0.2", "--encoder", "small-16", "--weights", "random", "--train-from", "stage2"),

@@ -13,11 +13,11 @@ from torch import nn
 from models import encoders
 from models.data.windowed import windowed
 from models.encoders import EncoderError, ImageEncoder, MapsOf, StagesFrom
-from models.fit import fit
+from models.fit import Machine, fit
 from models.fit_settings import FitSettings
 from models.head_settings import HeadSettings
 from models.served import outputs
-from models.transfer import FineTuned
+from models.transfer import BatchNorm, FineTuned
 from service.video.spec import ClipSpec
 
 HEAD = HeadSettings(hidden_size=4, input_dropout=0.0, output_dropout=0.0)
@@ -123,6 +123,24 @@ def test_fine_tuning_trains_the_stages_and_no_more(batch_norm: str, mixed_precis
     with torch.inference_mode():
         frames = frames_of(32)
         torch.testing.assert_close(model.stages(MapsOf(encoder, "stage2").eval()(frames)), encoder(frames))
+
+
+@pytest.mark.parametrize("batch_norm", ["frozen", "live"])
+def test_the_head_learns_alone_before_the_stages_do(batch_norm: BatchNorm) -> None:
+    encoder = encoder_of("small-16", 32)
+    maps, labels = bright_or_dark(encoder, "stage2")
+    windows = windowed(maps, labels, ClipSpec(sample_fps=4, frame_height=32, frame_width=32))
+    model = FineTuned(
+        encoder, "stage2", HEAD.build(encoder.feature_size, 2), 1e-2, batch_norm, head_epochs=2
+    )  # fmt: skip
+    before, changed = copy.deepcopy(model.state_dict()), []
+
+    def look(_phase: str, _line: dict[str, float]) -> None:
+        now = model.state_dict()
+        changed.append({name.partition(".")[0] for name in now if not torch.equal(now[name], before[name])})
+
+    fit(model, windows, None, FitSettings(batch_windows=6), seed=0, stop_after=3, machine=Machine(track=look))
+    assert changed == [{"head"}, {"head"}, {"head", "stages"}], "neither weights nor running statistics"
 
 
 def test_a_scale_that_is_too_high_is_no_norm_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
