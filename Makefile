@@ -21,7 +21,7 @@ RECIPE ?= models/recipes/actions-lstm.toml
 CHECKPOINT = runs/$(basename $(notdir $(RECIPE))).pt
 # The model that is reproduced, and its version that ships.
 MODEL ?= actions-lstm
-SHIPPED = $(shell ls models/zoo/$(MODEL) | sort --version-sort | tail -n 1)
+SHIPPED = $(or $(shell ls models/zoo/$(MODEL) 2>/dev/null | sort --version-sort | tail -n 1),1)
 # Where bundles go, as which version, and whether one that is there is replaced.
 ZOO ?= models/zoo
 VERSION ?= 1

@@ -76,13 +76,21 @@ app = typer.Typer(cls=_OneRedLine, add_completion=False, no_args_is_help=True, h
 def check(
     data: DataArgument,
     split: Annotated[str | None, typer.Option(help="Manifest column that says train or test; else `split`.")] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="What is to be learned: its [task]; else one label."),
+    ] = None,
+    segments: Segments = None,
     json: Annotated[Path | None, typer.Option(help="File for all findings.")] = None,
     store: Store = Path(".features"),
 ) -> None:
     """Broken, leaking, doubled and uneven clips, before training takes its time. Exit code 1 where one is an error."""
-    column = split or ("split" if has_column(data, "split") else None)
-    clips = read(data, column, refuse_leaks=False)
-    report = checking.check(data, column, clips, store, show_progress=err.is_terminal)
+    asked = recipes.read(recipe)
+    column = split or next((name for name in (asked.data.split, "split") if has_column(data, name)), None)
+    task = asked.task
+    clips = read(data, column, columns=task.names, empty_labels=task.kind == "labels", refuse_leaks=False)
+    labelling = checking.Labelling.of(task.kind, data, clips, segments)
+    report = checking.check(data, column, clips, store, labelling, show_progress=err.is_terminal)
     console.print(checking.show(report))
     if json is not None:
         write_json(json, report.to_dict(), console)
@@ -126,7 +134,7 @@ def choose(
 def train(
     data: Data,
     recipe: RecipeFile = None,
-    out: Annotated[Path, typer.Option(help="Checkpoint to write.")] = Path("runs/actions-lstm.pt"),
+    out: Annotated[Path | None, typer.Option(help="Checkpoint to write; else runs/NAME.pt.")] = None,
     store: Store = Path(".features"),
     segments: Segments = None,
     region: RegionOption = None,
@@ -137,11 +145,15 @@ def train(
     given: Given,
 ) -> None:
     """Train a recurrent head on stored features, or with stages of the encoder; test it where there is a test part."""
+    asked = recipes.read(recipe, with_region(given, region))
+    out = out or Path("runs") / f"{asked.name}.pt"
     state = out.with_suffix(".state")
     place = pipeline.Place(data, store, segments, state, resume)
     with tracked(tensorboard) as track:
         machine = Machine(device_of(device), track=track, show_progress=True)
-        pipeline.train(recipes.read(recipe, with_region(given, region)), place, console, machine).save(out)
+        if machine.device.type != "cpu":  # some operations of a GPU have no deterministic form: PyTorch names them then
+            torch.use_deterministic_algorithms(mode=True, warn_only=True)
+        pipeline.train(asked, place, console, machine).save(out)
     state.unlink(missing_ok=True)
     say(console, f"wrote {out}")
 

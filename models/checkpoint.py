@@ -31,6 +31,7 @@ class Checkpoint:
 
     task: of `models.tasks.TASKS`. statistics: of features and scores, arrays by name (see `models.data.statistics`).
     clips: what the networks said of some clips when they had been trained; the export is held against it.
+    encoder_saw: SHA-256 of the clips that the encoder was trained on, with this head or before.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Checkpoint:
     task: str = "label"
     clips: tuple[TrainingClip, ...] = ()
     statistics: dict[str, NDArray[Any]] = field(default_factory=dict)
+    encoder_saw: tuple[str, ...] = ()
 
     def save(self, path: Path) -> None:
         """Write aside, then rename."""
@@ -63,6 +65,7 @@ class Checkpoint:
                 "task": self.task,
                 "statistics": {name: torch.from_numpy(array) for name, array in self.statistics.items()},
                 "clips": [clip.to_dict() for clip in self.clips],
+                "encoder_saw": list(self.encoder_saw),
             },
             aside,
         )
@@ -90,6 +93,7 @@ class Checkpoint:
                 task=content.get("task", "label"),
                 statistics={name: tensor.numpy() for name, tensor in content.get("statistics", {}).items()},
                 clips=tuple(TrainingClip.of_dict(clip) for clip in content.get("clips", ())),
+                encoder_saw=tuple(content.get("encoder_saw", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(

@@ -8,6 +8,7 @@ ModelsError
 ├── CheckpointError   a file that is none of ours (models.checkpoint)
 ├── CellError         a recurrent layer (models.cells)
 ├── EncoderError      an encoder or its weights (models.encoders)
+├── OutOfDeviceMemoryError  a batch does not fit into the memory of a GPU
 └── NotFiniteError    training left the finite numbers (also a FloatingPointError)
 """
 
@@ -32,6 +33,10 @@ class RecipeError(ModelsError):
 
 class EvaluationError(ModelsError):
     """The checkpoint can't be evaluated in the way that was asked for."""
+
+
+class OutOfDeviceMemoryError(ModelsError):
+    """A batch of training does not fit; the message names its windows, and what makes them fewer or smaller."""
 
 
 class NotFiniteError(ModelsError, FloatingPointError):

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from models import optimisation
 from models.augmentation import augmented
 from models.data.windowed import WindowSet, first_of_each_clip, shuffle_frames
-from models.errors import NotFiniteError
+from models.errors import NotFiniteError, OutOfDeviceMemoryError
 from models.fit_settings import FitSettings
 from models.resume import Keeper, chance_of, restore_chance
 from models.served import outputs
@@ -49,6 +49,7 @@ QUIET = Machine()
 class FitResult:
     """What early stopping kept, and the curve that led there.
 
+    head_epochs: the first ones, in which the head alone learns: none of them is the best, whatever it reached.
     best_figure: the task's measure of what is served of validation (of labels the share of right clips); best_loss:
     their mean loss, as the task has it. early_stopped: the network of that epoch, which has not seen the clips of
     validation. epoch_cap, patience: of the settings, epochs.
@@ -59,6 +60,7 @@ class FitResult:
     best_loss: float = float("inf")
     epoch_cap: int = 0
     patience: int = 0
+    head_epochs: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
     early_stopped: nn.Module | None = None
 
@@ -113,7 +115,8 @@ def fit(
     phase = "the last training, on all clips" if validation is None else "early stopping"
     epochs = settings.epochs if stop_after is None else stop_after
     run = _Run(model.to(machine.device), train, settings, seed, task, num_labels, machine.device, shuffle=shuffle)
-    result = FitResult(epoch_cap=settings.epochs, patience=settings.patience)
+    head_epochs = model.head_epochs if isinstance(model, FineTuned) else 0
+    result = FitResult(epoch_cap=settings.epochs, patience=settings.patience, head_epochs=head_epochs)
     kept = copy.deepcopy(model.state_dict())
     if machine.keeper is not None and (state := machine.keeper.load(phase)) is not None:
         run.restore(state)
@@ -129,13 +132,13 @@ def fit(
             if validation is None:
                 kept = model.state_dict()
             else:
-                found = outputs(model, validation, task, machine.device)
+                found = outputs(*run.seen(validation), task, machine.device)
                 scores = found.mean(task.scores(found.logits))
                 loss_now = float(task.served_loss(scores, validation.targets))
                 run.refuse_not_finite(torch.tensor(loss_now), "validation loss", f"{phase}, epoch {epoch}")
                 figure = task.figure(scores, validation.targets)
                 line |= {"validation_loss": loss_now, "validation_figure": figure}
-                if loss_now < result.best_loss:
+                if loss_now < result.best_loss and epoch > result.head_epochs:
                     result.best_epoch, result.best_loss, result.best_figure = epoch, loss_now, figure
                     kept = copy.deepcopy(model.state_dict())
             known = watched[epoch - 1] if watched else line["train_loss"]
@@ -152,7 +155,8 @@ def fit(
 
 
 def _waited_enough(result: FitResult, validation: WindowSet | None) -> bool:
-    return validation is not None and len(result.curve) - result.best_epoch >= result.patience
+    since = max(result.best_epoch, result.head_epochs)
+    return validation is not None and len(result.curve) - since >= result.patience
 
 
 def _said(line: dict[str, float]) -> str:
@@ -183,6 +187,7 @@ class _Run:
         self.optimizer: Optimizer = optimisation.build_optimizer(model, settings)
         self.schedule = optimisation.build_schedule(self.optimizer, settings)
         self._train = train
+        self._features: dict[int, WindowSet] = {}  # of windows that the head alone is trained on, by their id
         self._every_tick = task.every_tick
         self._device = device
         self._shuffle = shuffle
@@ -199,21 +204,34 @@ class _Run:
         The mean loss over clips, the mean norm of the steps' gradients, the first group's rate.
         """
         self.model.train()
+        if self._device.type == "cuda":
+            # cuDNN keeps the dropout of recurrent layers in a state of its own, which no generator's state holds, and
+            # draws it anew after `set_rng_state`: so it is in each epoch, gone on with or not.
+            restore_chance(self._device, chance_of(self._device))
         total, norms = 0.0, []
         rate = self.optimizer.param_groups[0]["lr"]
-        order = torch.randperm(len(self._train), generator=self._generator)
+        network, train = self.seen(self._train)
+        order = torch.randperm(len(train), generator=self._generator)
         if self.settings.windows_per_clip is not None:
-            order = first_of_each_clip(order, self._train.clip_index, self.settings.windows_per_clip)
-        weights = self._train.weights_of(order)
+            order = first_of_each_clip(order, train.clip_index, self.settings.windows_per_clip)
+        weights = train.weights_of(order)
         for batch in torch.split(torch.arange(len(order)), self.settings.batch_windows):
             part, weight = order[batch], weights[batch]
-            rows, lengths = self._train.batch(part)
+            rows, lengths = train.batch(part)
             if self._shuffle:
                 rows = shuffle_frames(rows, lengths, self._generator)
             if self.settings.augments:
                 rows = augmented(rows, self.settings, self._generator)
             self.optimizer.zero_grad()
-            loss = self._backward(rows.to(self._device), lengths, self._targets(part), weight)
+            try:
+                loss = self._backward(network, rows.to(self._device), lengths, self._targets(part), weight)
+            except torch.OutOfMemoryError as error:
+                raise OutOfDeviceMemoryError(
+                    f"{when}: {len(part)} windows of up to {int(lengths.max())} ticks, each of "
+                    f"{' × '.join(map(str, rows.shape[2:]))}, do not fit into the memory of {self._device}: lower "
+                    "--batch-windows, train from a later stage (--train-from) or in --mixed-precision, or cut windows "
+                    "with --truncate-ticks"
+                ) from error
             self.refuse_not_finite(loss, "training loss", when)
             self._scaler.unscale_(self.optimizer)
             norm = optimisation.clip_gradients(self.model.parameters(), self.settings)
@@ -230,6 +248,16 @@ class _Run:
             "train_loss": total / len(order),
             "gradient_norm": sum(norms) / max(1, len(norms)),
         }
+
+    def seen(self, windows: WindowSet) -> tuple[nn.Module, WindowSet]:
+        """What learns, and what it sees: while the head learns alone, the head and its features, computed once."""
+        model = self.model
+        if not isinstance(model, FineTuned) or self.settings.augments or not model.head_alone:
+            self._features.clear()
+            return model, windows
+        if id(windows) not in self._features:
+            self._features[id(windows)] = replace(windows, rows=model.features_of_rows(windows.rows))
+        return model.head, self._features[id(windows)]
 
     def state(self) -> dict[str, Any]:
         """All of it, as tensors and plain types."""
@@ -258,15 +286,15 @@ class _Run:
         index, held = self._train.row_index(part)
         return torch.where(held, self._train.targets[index], IGNORED).to(self._device)
 
-    def _backward(self, rows: Tensor, lengths: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    def _backward(self, network: nn.Module, rows: Tensor, lengths: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Adds to the gradients; returns the batch's loss."""
         weights = weights.to(self._device)
         if self.settings.truncate_ticks is not None:
             return backward_in_pieces(
-                self.model, rows, lengths, targets, weights, self._loss_of, self.settings.truncate_ticks,
+                network, rows, lengths, targets, weights, self._loss_of, self.settings.truncate_ticks,
                 every_tick=self._every_tick, scale=self._scaler.scale,
             )  # fmt: skip
-        loss = (self._loss_of(self.model(rows, lengths.to(self._device)), targets) * weights).mean()
+        loss = (self._loss_of(network(rows, lengths.to(self._device)), targets) * weights).mean()
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 

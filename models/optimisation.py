@@ -110,7 +110,8 @@ def _named(module: Any, name: str, base: type, what: str) -> type[Any]:
 
 
 def _built(kind: type[Any], positional: tuple[Any, ...], options: Mapping[str, Any], what: str) -> Any:
-    known = inspect.signature(kind).parameters
+    known = dict(inspect.signature(kind).parameters)
+    known.pop("last_epoch", None)  # where to go on is `--resume`'s to know
     if unknown := sorted(options.keys() - known.keys()):
         raise RecipeError(
             f"{what}_options.{unknown[0]} is unknown to {kind.__name__}; it takes {', '.join(list(known)[1:])}"

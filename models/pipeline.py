@@ -37,6 +37,7 @@ from models.heads import SequenceHead
 from models.recipe import Recipe
 from models.report.screen import Scored, accuracies, cell_name, figures, say
 from models.resume import Keeper
+from models.seen import validation_clips_seen
 from models.served import served_scores
 from models.tasks import IGNORED
 from models.transfer import FineTuned
@@ -73,10 +74,16 @@ def train(recipe: Recipe, place: Place, console: Console, machine: Machine | Non
         say(console, f"{recipe.encoder.name}: {encoder.origin.source}")
     clips = read(place.data, source.split, columns=recipe.task.names, empty_labels=recipe.task.kind == "labels")
     targets = _targets(recipe, place, clips, console)
-    loaded = load_clips(clips, spec, encoder, place.store, console, recipe.encoder.train_from, targets.strata)
+    loaded = load_clips(
+        clips, spec, encoder, place.store, console, recipe.encoder.train_from, targets.strata, machine.device
+    )
     parts = cut(
         loaded.clips, loaded.features, targets, spec, source.validation_fraction, source.validation_seed, loaded.times
     )
+    known = validation_clips_seen(encoder, recipe.encoder.weights, parts, loaded.sha256)
+    if known:
+        said = f"the encoder was trained on {known} of the {parts.validation.num_clips} clips of validation"
+        say(console, f"{said}: what they say is too good", "yellow")
     keeper = _keeper(recipe, place, encoder, loaded, targets, machine.device, console)
     started = time.monotonic()
     model, result = train_twice(
@@ -86,11 +93,14 @@ def train(recipe: Recipe, place: Place, console: Console, machine: Machine | Non
     seconds = time.monotonic() - started
     early_stopped = result.early_stopped
     assert early_stopped is not None  # noqa: S101  (train_twice sets it)
+    networks = (early_stopped, model)
+    for each in networks:
+        each.to(machine.device)
     calibration = None
     if targets.task.score == "softmax":
         # Fitted by the network that has not seen the clips of validation; the temperature is then the last one's too.
         calibration = calibrate(early_stopped, parts.validation, targets.task)
-        for each in (early_stopped, model):
+        for each in networks:
             cool(_head_of(each).classifier, calibration.temperature)
     metrics = {"validation_figure": result.best_figure, "validation_loss": result.best_loss}
     metrics |= _measured(model, parts, targets, calibration)
@@ -99,6 +109,8 @@ def train(recipe: Recipe, place: Place, console: Console, machine: Machine | Non
     if calibration is not None:
         say(console, calibration.said)
     say(console, f"{seconds:.1f} s of training; then all {parts.all_train.num_clips} clips of train were used")
+    for each in networks:
+        each.cpu()
     trained = model.encoder if isinstance(model, FineTuned) else encoder
     if targets.task.name == "label":
         metrics = {name.replace("figure", "accuracy"): value for name, value in metrics.items()}
@@ -134,6 +146,7 @@ def train(recipe: Recipe, place: Place, console: Console, machine: Machine | Non
             "fit": recipe.fit.to_dict(),
             "encoder": f"fine-tuned from {recipe.encoder.train_from}" if recipe.encoder.train_from else "frozen",
             "encoder_weights": encoder.origin.to_dict() if encoder.origin else {},
+            **({"encoder_saw_validation": known} if known else {}),
             "device": str(machine.device),
             "commit": _commit(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -188,10 +201,10 @@ def _keeper(
 ) -> Keeper | None:
     if place.state is None:
         return None
-    contents = sorted(
+    contents = [  # in their order, which windows are drawn from
         f"{clip.label}\t{clip.group}\t{clip.split}\t{loaded.sha256[clip.path]}\t{targets.segments.get(clip.path, ())}"
         for clip in loaded.clips
-    )
+    ]
     key = {
         "recipe": recipe.to_dict(),
         "encoder": weights_sha256(encoder),
@@ -272,6 +285,7 @@ def _remembered(
         chosen = [clip for clip in chosen if clip.path in rows]  # a file may be gone by now
         features = {path: each.features for path, each in rows.items()}
         everything = [model.features_of_rows(torch.from_numpy(maps)).numpy() for maps in everything]
+    trained_on = {loaded.sha256[clip.path] for clip in (*parts.train_clips, *parts.validation_clips)}
     statistics = {}
     if targets.task.score == "softmax":
         statistics = training_statistics(
@@ -280,6 +294,10 @@ def _remembered(
     return {
         "clips": training_clips(_head_of(model), targets, recipe.clip.spec, chosen, features, times, loaded.sha256),
         "statistics": statistics,
+        "encoder_saw": sorted(
+            (trained.origin.seen if trained.origin else frozenset())
+            | (trained_on if isinstance(model, FineTuned) else frozenset())
+        ),
     }
 
 

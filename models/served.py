@@ -38,8 +38,9 @@ class Outputs:
 
 
 def outputs(model: nn.Module, windows: WindowSet, task: Task = LABEL, device: torch.device | None = None) -> Outputs:
-    """Of each window, in order; the model is left in eval mode."""
+    """Of each window, in order; the model is left in eval mode. device: the model's, where it is not said."""
     model.eval()
+    device = device or next((weight.device for weight in model.parameters()), None)
     if isinstance(model, FineTuned):
         windows = replace(windows, rows=model.features_of_rows(windows.rows))
         model = model.head

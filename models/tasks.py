@@ -65,6 +65,11 @@ class Task:
         elif settings.label_smoothing:
             raise RecipeError(f"label_smoothing is {settings.label_smoothing:g}: only CrossEntropyLoss knows it")
         elif class_weights is not None:
+            if name == "MultiLabelSoftMarginLoss":
+                raise RecipeError(
+                    "class_weights is `balanced`, and MultiLabelSoftMarginLoss weighs a label's absence as its "
+                    "presence: take BCEWithLogitsLoss, or leave class_weights out"
+                )
             arguments["pos_weight" if name == "BCEWithLogitsLoss" else "weight"] = class_weights
         loss: nn.Module = getattr(nn, name)(**arguments)
 

@@ -49,7 +49,7 @@ class FineTuned(nn.Module):
         self._learning_rate = learning_rate
         self._batch_norm = batch_norm
         self._mixed_precision = mixed_precision
-        self._head_epochs = head_epochs
+        self.head_epochs = head_epochs
         self._learns = True
 
     @property
@@ -61,9 +61,14 @@ class FineTuned(nn.Module):
         """For `models.optimisation`: those of parts that do not learn as the rest does."""
         return {"stages": self._learning_rate}
 
+    @property
+    def head_alone(self) -> bool:
+        """Whether the head alone learns in this epoch: the stages give the same features until it is over."""
+        return not self._learns
+
     def begin_epoch(self, number: int) -> None:
         """From 1 on: whether the stages learn in it."""
-        self._learns = number > self._head_epochs
+        self._learns = number > self.head_epochs
         self.stages.requires_grad_(self._learns)
 
     def train(self, mode: bool = True) -> FineTuned:

@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from service.engine.openvino_runtime import has_bf16
 from service.tolerances import TOLERANCES
 from tests.drawn import draw
 from tests.ports import free_port
@@ -30,7 +31,7 @@ DOCKER_RUN = "docker run --rm -p 3000:3000 --read-only --tmpfs /tmp:size=64m --m
 
 OPENVINO = (
     "make -B install-serve LOCK=requirements/serve-openvino.txt",
-    "REELSERVE_RUNTIME=openvino-cpu make serve",
+    "REELSERVE_RUNTIME=openvino-cpu REELSERVE_ENCODE_PRECISION=bf16 make serve",
 )
 
 # Commands that are run elsewhere, and the line that runs them.
@@ -139,7 +140,7 @@ def test_the_lines_of_openvino_run(tmp_path: Path) -> None:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(60)
             assert psutil.wait_procs(family, timeout=60)[1] == []
-    assert (receipt["runtime"], receipt["precision"]) == ("openvino-cpu", "fp32")
+    assert (receipt["runtime"], receipt["precision"]) == ("openvino-cpu", "bf16" if has_bf16() else "fp32")
 
 
 def is_ready(client: httpx.Client) -> bool:

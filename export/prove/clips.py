@@ -28,7 +28,9 @@ def find_clips(source: Path, most: int, trained: Sequence[TrainingClip] = ()) ->
     """
     if source.suffix == ".csv":
         columns = ("label",) if has_column(source, "label") else ()  # of ticks and of numbers there is none
-        clips = [ProofClip(clip.path, clip.label or None) for clip in read_manifest(source, None, columns)]
+        clips = [
+            ProofClip(clip.path, clip.label or None) for clip in read_manifest(source, None, columns, empty_labels=True)
+        ]
     elif source.is_dir():
         paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
         clips = [ProofClip(path, path.parent.name) for path in paths]

@@ -205,6 +205,8 @@ class _Right:
                 return
             labels = trained.tick_labels
             served, wanted = answer.scores, known.scores
+            if len(labels) != len(served):  # other ticks than in training: the line against training says so
+                return
         elif known.clip.label in model.labels and model.score == "softmax":  # of several labels none is the right one
             labels = np.array([model.labels.index(known.clip.label)])
             served, wanted = answer.mean[None], known.mean[None]

@@ -175,6 +175,8 @@ def _write(
     document = _model_document(model, options, reference, file_sha256(paths.head), graph.state)
     write_document(aside / "model.json", document)
     write_document(aside / "encoder.json", encoder)
+    encoder_files = ["encoder.json", *(path.name for path in (paths.encoder, paths.encoder_fp16) if path)]
+    _refuse_taken(aside, out, encoder.name, encoder_files, (model.name, options))
     paths.known_answer.write_bytes(known_answer(Reference(model, graph)).to_bytes())
     if model.statistics is not None:
         (aside / STATISTICS).write_bytes(model.statistics.to_bytes())
@@ -183,8 +185,7 @@ def _write(
     if failing := certificate.failing(document):
         raise ExportError(f"the service would refuse this certificate: {failing[0]}")
     write_document(aside / "certificate.json", certificate)
-    encoder_files = [path.name for path in (paths.encoder, paths.encoder_fp16) if path]
-    _place_encoder(aside, out / "encoders" / encoder.name, (*encoder_files, "encoder.json"))
+    _place_encoder(aside, out / "encoders" / encoder.name, encoder_files)
     return _place_model(aside, out / model.name / options.version)
 
 
@@ -215,16 +216,45 @@ def _certificate(
     )
 
 
-def _place_encoder(aside: Path, folder: Path, names: Sequence[str]) -> None:
-    """Move the encoder in; one that is there is shared, and must be the same to the byte."""
-    if (folder / "encoder.onnx").exists():
-        if any(not (folder / n).exists() or file_sha256(folder / n) != file_sha256(aside / n) for n in names):
-            raise ExportError(
-                f"{folder} holds another encoder (other weights, precisions or exporter) that other models may use; "
-                "export to an empty folder, or remove it and export those models again"
-            )
+def _refuse_taken(aside: Path, out: Path, name: str, files: Sequence[str], replaced: tuple[str, Options]) -> None:
+    """Before minutes of proof: an encoder of this name that is there is the same to the byte, or the replaced model's.
+
+    replaced: the model's name and options.
+    """
+    folder, (model_name, options) = out / "encoders" / name, replaced
+    if not (folder / "encoder.onnx").exists() or _same(aside, folder, files):
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    users = [
+        f"{path.parents[1].name} {path.parent.name}"
+        for path in sorted(out.glob("*/*/model.json"))
+        if path.parent != out / model_name / options.version and _encoder_of(path) == name
+    ]
+    if users or not options.replace:
+        remedy = (
+            f"{', '.join(users)} uses it too: export to an empty folder, or remove it and export that again"
+            if users
+            else "no other model uses it, and --replace puts this one in its place"
+        )
+        raise ExportError(f"{folder} holds another encoder (other weights, precisions or exporter); {remedy}")
+
+
+def _encoder_of(model_json: Path) -> str:
+    try:
+        return str(json.loads(model_json.read_bytes())["encoder"]["name"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _same(aside: Path, folder: Path, names: Sequence[str]) -> bool:
+    return all((folder / n).exists() and file_sha256(folder / n) == file_sha256(aside / n) for n in names)
+
+
+def _place_encoder(aside: Path, folder: Path, names: Sequence[str]) -> None:
+    """Move the encoder in; one that is there is shared, or was the replaced model's alone (`_refuse_taken`)."""
+    if (folder / "encoder.onnx").exists() and _same(aside, folder, names):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for name in names:
         shutil.move(aside / name, folder / name)
 

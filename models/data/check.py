@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,13 +18,16 @@ from models.data.decode_ahead import FAULTS_OF_FILES, decode_ahead, said
 from models.data.hashes import Hashes
 from models.data.manifests import Clip, groups_by_label, leaks
 from models.data.near_duplicates import MOST_BITS, SIDE, FrameHashes, fingerprint, near_pairs, picture_hashes
+from models.data.segments import Segment, read_segments, segment_labels, segments_file
+from models.data.targets import labels_of as several_labels
 from service.names import visible
 from service.video.spec import ClipSpec
 
 Level = Literal["error", "warning"]
 
 # Of the whole picture, and often enough that four frames of a short clip are four pictures.
-_SPEC = ClipSpec(sample_fps=4, frame_height=SIDE, frame_width=SIDE, resize="stretch")
+_FPS = 4
+_SPEC = ClipSpec(sample_fps=_FPS, frame_height=SIDE, frame_width=SIDE, resize="stretch")
 _BATCH_FRAMES = 32
 # Beyond this the small label is drowned: a model that never names it loses less than a quarter of what it could.
 MOST_IMBALANCE = 3.0
@@ -61,7 +64,43 @@ class Content:
     sha256: dict[Path, str] = field(default_factory=dict)
     broken: dict[Path, str] = field(default_factory=dict)
     warnings: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+    seconds: dict[Path, float] = field(default_factory=dict)
     fingerprints: dict[Path, FrameHashes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What is to be learned of a clip, as a task has it.
+
+    labels_of: a clip's labels, each once. least: labels that a model needs; 0: what is learned are numbers.
+    segments: of ticks, by path; unused: those that name no clip, in words.
+    """
+
+    labels_of: Callable[[Clip], tuple[str, ...]] = lambda clip: (clip.label,)
+    least: int = 2
+    segments: Mapping[Path, Sequence[Segment]] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, task: str, data: Path, clips: Sequence[Clip], named: Path | None) -> Labelling:
+        """named: the file of segments, else the one beside the data. Raises DatasetError."""
+        if task == "labels":
+            return cls(several_labels)
+        if task == "value":
+            return cls(lambda clip: (), 0)
+        if task == "label":
+            return cls()
+        unused: list[str] = []
+        segments = read_segments(segments_file(data, named), clips, unused.append)
+
+        def of_ticks(clip: Clip) -> tuple[str, ...]:
+            return tuple(sorted(segment_labels({clip.path: segments[clip.path]})))
+
+        return cls(of_ticks, 1, segments, tuple(unused))
+
+    def same(self, clips: Sequence[Clip]) -> bool:
+        """Whether all of them are to be learned as the same."""
+        return len({(clip.label, tuple(self.segments.get(clip.path, ()))) for clip in clips}) == 1
 
 
 @dataclass(frozen=True)
@@ -84,23 +123,34 @@ class CheckReport:
         return asdict(self)
 
 
-def check(data: Path, split: str | None, clips: Sequence[Clip], store: Path, *, show_progress: bool) -> CheckReport:
+def check(
+    data: Path,
+    split: str | None,
+    clips: Sequence[Clip],
+    store: Path,
+    labelling: Labelling | None = None,
+    *,
+    show_progress: bool,
+) -> CheckReport:
     """Read, hash and decode every clip as serving would, and compare them. clips: of `read`, leaks allowed."""
+    labelling = labelling or Labelling()
+    labels_of = labelling.labels_of
     content = inspect([clip.path for clip in clips], store, show_progress=show_progress)
     findings = [
         *_broken(clips, content),
         *_leaks(clips),
-        *_labels(clips),
-        *_same(clips, content),
+        *(_labels(clips, labelling) if labelling.least else ()),
+        *_segments(clips, content, labelling),
+        *_same(clips, content, labelling),
         *_alike(clips, content),
     ]
     findings.sort(key=lambda finding: finding.level)
-    count = {side: Counter(clip.label for clip in clips if clip.split == side) for side in ("train", "test")}
-    broken = Counter(clip.label for clip in clips if clip.path in content.broken)
-    groups = groups_by_label(clip for clip in clips if clip.split == "train")
+    count = {side: _count([clip for clip in clips if clip.split == side], labelling) for side in ("train", "test")}
+    broken = _count([clip for clip in clips if clip.path in content.broken], labelling)
+    groups = groups_by_label((clip for clip in clips if clip.split == "train"), labels_of)
     labels = {
         label: LabelCount(count["train"][label], count["test"][label], len(groups.get(label, ())), broken[label])
-        for label in sorted({clip.label for clip in clips})
+        for label in sorted({label for clip in clips for label in labels_of(clip)})
     }
     return CheckReport(data.name, split, len(clips), labels, findings)
 
@@ -121,6 +171,7 @@ def inspect(paths: Sequence[Path], store: Path, *, show_progress: bool) -> Conte
             for clip in bar.track(decoding, len(found.sha256), description="frames"):
                 try:
                     parts = [np.repeat(picture_hashes(b.frames), b.ticks) for b in clip.batches()]
+                    found.seconds[clip.path] = sum(map(len, parts)) / _FPS
                     found.warnings[clip.path] = clip.report().warnings
                 except FAULTS_OF_FILES as error:
                     found.broken[clip.path] = said(error)
@@ -162,13 +213,18 @@ def _leaks(clips: Sequence[Clip]) -> Iterable[Finding]:
     yield from _finding("error", "groups on both sides", remedy, [str(leak) for leak in leaks(clips)])
 
 
-def _labels(clips: Sequence[Clip]) -> Iterable[Finding]:
+def _count(clips: Sequence[Clip], labelling: Labelling) -> Counter[str]:
+    """Clips that have a label, by label."""
+    return Counter(label for clip in clips for label in labelling.labels_of(clip))
+
+
+def _labels(clips: Sequence[Clip], labelling: Labelling) -> Iterable[Finding]:
     train = [clip for clip in clips if clip.split == "train"]
-    test = {clip.label for clip in clips if clip.split == "test"}
-    groups = groups_by_label(train)
-    count = Counter(clip.label for clip in train)
-    one = [] if len(groups) > 1 else list(groups) or ["train has no clip"]
-    yield from _finding("error", "too few labels", "a model needs at least 2 in train", one)
+    test = set(_count([clip for clip in clips if clip.split == "test"], labelling))
+    groups = groups_by_label(train, labelling.labels_of)
+    count = _count(train, labelling)
+    one = [] if len(groups) >= labelling.least else list(groups) or ["train has no label"]
+    yield from _finding("error", "too few labels", f"a model needs at least {labelling.least} in train", one)
     unlearnt = "they are in test alone; no model can learn them: add clips to train"
     yield from _finding("error", "labels without training", unlearnt, sorted(test - groups.keys()))
     untested = sorted(groups.keys() - test) if test else []
@@ -185,14 +241,33 @@ def _labels(clips: Sequence[Clip]) -> Iterable[Finding]:
         yield from _finding("warning", "uneven labels", uneven, ends)
 
 
-def _same(clips: Sequence[Clip], content: Content) -> Iterable[Finding]:
+def _segments(clips: Sequence[Clip], content: Content, labelling: Labelling) -> Iterable[Finding]:
+    """Of labels in time."""
+    lost = "a typing error in a name leaves a clip all background"
+    yield from _finding("warning", "segments of no clip", lost, list(labelling.unused))
+    behind, bare = [], []
+    for clip in {clip.path: clip for clip in clips}.values():
+        segments = labelling.segments.get(clip.path, ())
+        if labelling.segments and not segments:
+            bare.append(str(clip.path))
+        seconds = content.seconds.get(clip.path)
+        behind += [
+            f"{clip.path}: {each.label} until {each.end_seconds:g} s, and the clip ends at {seconds:g} s"
+            for each in segments
+            if seconds is not None and each.end_seconds > seconds + 1 / _FPS
+        ]
+    yield from _finding("warning", "segments beyond the end", "what is behind it is not learned: correct them", behind)
+    yield from _finding("warning", "clips without segments", "all of them is background; is that so?", bare)
+
+
+def _same(clips: Sequence[Clip], content: Content, labelling: Labelling) -> Iterable[Finding]:
     by_content: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
         if clip.path in content.sha256:
             by_content[content.sha256[clip.path]].append(clip)
     labelled, across, rest = [], [], []
     for same in by_content.values():
-        if differs := len({clip.label for clip in same}) > 1:
+        if differs := not labelling.same(same):
             labelled.append(_listed(same, lambda clip: clip.label))
         if is_across := len({clip.split for clip in same}) > 1:
             across.append(_listed(same, lambda clip: clip.split))

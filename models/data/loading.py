@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 
-from models.data.features import FeatureStore, LeftOut
+from models.data.features import CPU, FeatureStore, LeftOut
 from models.data.manifests import Clip
 from models.encoders import ImageEncoder
 from models.errors import FeatureError
@@ -59,15 +60,16 @@ def load_clips(
     console: Console,
     until: str | None = None,
     labels_of: LabelsOf = lambda clip: (clip.label,),
+    device: torch.device = CPU,
 ) -> Loaded:
     """Features of the clips, extracted where they are not stored yet; each clip that has none is said in yellow.
 
     until: a stage of the encoder; the maps before it then. labels_of: a clip's, where it is not its one label; '' where
-    it has none, as of numbers. A label of test that has no clip left is said, too. Raises
-    FeatureError where more than a tenth of the clips has none, or all clips of a label, in train or in all, or all of
-    test.
+    it has none, as of numbers. device: what the encoder computes on. A label of test that has no clip left is said too.
+    Raises FeatureError where more than a tenth of the clips has none, or all clips of a label, in train or in all, or
+    all of test.
     """
-    rows, left_out, sha256 = FeatureStore(store, encoder, spec, until).load([clip.path for clip in clips])
+    rows, left_out, sha256 = FeatureStore(store, encoder, spec, until, device).load([clip.path for clip in clips])
     for clip in left_out:
         console.print(Text(visible(f"left out: {clip.path}: {clip.why}"), "yellow"), soft_wrap=True)
     loaded = Loaded(

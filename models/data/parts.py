@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def cut(
     everything = windows_of(all_train)
     if targets.task.every_tick:
         targets.refuse_unseen(everything.targets)
-    train, validation = hold_out(all_train, validation_fraction, validation_seed, targets.strata)
+    train, validation = hold_out(all_train, validation_fraction, validation_seed, _strata(all_train, targets))
     test = [c for c in clips if c.split == "test"]
     return Parts(
         windows_of(train),
@@ -64,3 +64,9 @@ def cut(
         train,
         validation,
     )
+
+
+def _strata(clips: Sequence[Clip], targets: Targets) -> Callable[[Clip], tuple[str, ...]]:
+    """Clips that have none of several labels are a stratum of their own, where they can be cut in two."""
+    without = {clip.group for clip in clips if not targets.strata(clip)}
+    return (lambda clip: targets.strata(clip) or ("",)) if len(without) > 1 else targets.strata

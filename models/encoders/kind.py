@@ -21,16 +21,19 @@ class EncoderError(ModelsError):
 class Origin:
     """Where weights come from and under which licence, for the certificate.
 
-    model: of ours that they were trained with, where they are of its checkpoint.
+    model: of ours that they were trained with, where they are of its checkpoint. seen: SHA-256 of the clips that they
+    were trained on there.
     """
 
     source: str
     licence: str
     model: str = ""
+    seen: frozenset[str] = field(default=frozenset(), repr=False)
 
     def to_dict(self) -> dict[str, str]:
-        """For a checkpoint; `model` only where there is one, as in records of before there was any."""
-        return {name: value for name, value in vars(self).items() if name != "model" or value}
+        """For a checkpoint, without `seen`; `model` only where there is one, as in records of before there was any."""
+        kept = {"source": self.source, "licence": self.licence}
+        return kept | ({"model": self.model} if self.model else {})
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def build(name: str, frame_height: int, frame_width: int, *, weights: str | Path
     try:
         network = kind.build(frame_height, frame_width)
         feature_size = _feature_size(network.cnn, frame_height, frame_width)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         fault = (str(error) or type(error).__name__).splitlines()[0]
         raise EncoderError(
             f"{name} can't take frames of {frame_width}×{frame_height}: {fault}; take larger ones, or another encoder"

@@ -6,6 +6,7 @@ import hashlib
 import pickle  # only for the name of its error: weights_only loads no code
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from models.encoders.kind import EncoderError, EncoderKind, Network, Origin
 
 # Of a checkpoint of ours (`models.checkpoint`) what its encoder's weights are called.
 _ENCODER = "encoder_state"
+_OF_CHECKPOINT = {_ENCODER, "encoder_name", "name", "training"}
 # How many keys of each kind an error names.
 _NAMED = 3
 
@@ -33,7 +35,7 @@ def load_weights(kind: EncoderKind, network: Network, weights: str | Path) -> Or
         state, said, origin = kind.pretrained(), f"what is published of {kind.name}", kind.published
     else:
         path, content = Path(weights), _content(Path(weights))
-        if _ENCODER in content:
+        if content.keys() >= _OF_CHECKPOINT:
             return _load_trained(kind, network, path, content)
         state, said = _state(path, content), str(path)
         origin = Origin(f"{path.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}", "not stated")
@@ -56,7 +58,7 @@ def _load_trained(kind: EncoderKind, network: Network, path: Path, content: Mapp
         if not torch.equal(state.pop(buffer, torch.tensor(values)).flatten(), torch.tensor(values)):
             raise EncoderError(f"weights {path}: its {buffer} of pixels is not that of {name}, {values}")
     load_exactly(network.cnn, {key.removeprefix("cnn."): values for key, values in state.items()}, str(path))
-    return origin_after(content["training"], content["name"])
+    return replace(origin_after(content["training"], content["name"]), seen=frozenset(content.get("encoder_saw", ())))
 
 
 def origin_after(training: Mapping[str, Any], name: str, before: Mapping[str, str] | None = None) -> Origin:

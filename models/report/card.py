@@ -124,7 +124,9 @@ def _validation(training: dict[str, Any]) -> str:
     epochs, cap = training["epochs"], _part(training, "fit").get("epochs")
     last = "it is the last that was allowed" if epochs == cap else f"{cap} were allowed, and it waits for more"
     capped = f" (early stopping did not stop: {last})" if training.get("epoch_cap_reached") else ""
-    return f"{training['validation']}; it chose the {epochs} epochs{capped}, then all of train was used"
+    seen = training.get("encoder_saw_validation")
+    known = f"; **the encoder was trained on {seen} of its clips before: what it says is too good**" if seen else ""
+    return f"{training['validation']}; it chose the {epochs} epochs{capped}, then all of train was used{known}"
 
 
 def _seed_and_commit(training: dict[str, Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ says nothing of what came first.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from models import encoders
 from models.data.loading import load_clips
 from models.data.manifests import Clip, hold_out, labels_to_learn, read
 from models.data.windowed import WindowSet, windowed
-from models.errors import DatasetError
+from models.errors import DatasetError, NotFiniteError
 from models.fit import fit
 from models.fit_settings import FitSettings
 from models.head_settings import HeadSettings
@@ -136,22 +137,27 @@ def measure(
     parts: tuple[Sequences, Sequences, Sequences],
     num_labels: int,
     settings: FitSettings,
-) -> tuple[Row, NDArray[np.float64]]:
+) -> tuple[Row, NDArray[np.float64] | None]:
     """Train one network on the first part, stop early on the second, test on the third: a row, and hits by sequence.
 
-    Gradients that are not clipped may leave the finite numbers: that is a finding, not an error; the row says so.
+    Gradients that are not clipped may leave the finite numbers: that is a finding, not an error; the row says `why`,
+    and has no accuracy.
     """
     train, validation, test = parts
     torch.manual_seed(seed)
     model = variant.head.build(train.windows.rows.shape[1], num_labels)
     before = gradient_by_tick(model, test.windows)
     settings = settings if variant.clipped else replace(settings, gradient_norm=1e9)
-    result = fit(model, train.windows, validation.windows, settings, seed)
+    row: Row = {"variant": variant.name, "delay": delay, "seed": seed}
+    try:
+        result = fit(model, train.windows, validation.windows, settings, seed)
+    except NotFiniteError as error:
+        return row | {"why": str(error)}, None
     hits = right(model, test.windows)
     after = gradient_by_tick(model, test.windows)
     norms = [line["gradient_norm"] for line in result.curve]
-    return {
-        "variant": variant.name, "delay": delay, "seed": seed, "accuracy": round(float(hits.mean()), 4),
+    return row | {
+        "accuracy": round(float(hits.mean()), 4),
         "epochs": result.best_epoch, "largest_gradient_norm": max(norms),
         # How much less the first tick moves the loss than the last one, before and after training.
         "reach_before": float(before[0] / max(before[-1], _CHANCE_GRADIENT)),
@@ -164,7 +170,11 @@ def summary(rows: Sequence[Row]) -> Table:
     table = Table("network", "delay", "accuracy", "95 % interval", "reach before", "reach after", "epochs")
     for name in dict.fromkeys(row["variant"] for row in rows):
         for delay in sorted({row["delay"] for row in rows if row["variant"] == name}):
-            found = [row for row in rows if (row["variant"], row["delay"]) == (name, delay)]
+            of_cell = [row for row in rows if (row["variant"], row["delay"]) == (name, delay)]
+            found = [row for row in of_cell if "accuracy" in row]
+            if not found:
+                table.add_row(name, str(delay), "not finite", style="dim")
+                continue
             low, high = (float(np.mean([row["interval"][end] for row in found])) for end in (0, 1))
             table.add_row(
                 name, str(delay), f"{np.mean([row['accuracy'] for row in found]):.1%}", f"{low:.1%} to {high:.1%}",
@@ -173,6 +183,16 @@ def summary(rows: Sequence[Row]) -> Table:
                 f"{np.mean([row['epochs'] for row in found]):.0f}",
             )  # fmt: skip
     return table
+
+
+def _digest(clips: Sequence[Sequence[Clip]], features: Mapping[Path, NDArray[np.float32]]) -> str:
+    """Which features, by part, label and group, the rows were measured on."""
+    digest = hashlib.sha256()
+    for part, of_part in enumerate(clips):
+        for clip in of_part:
+            digest.update(f"{part}\t{clip.label}\t{clip.group}\n".encode("utf-8", "surrogateescape"))
+            digest.update(np.ascontiguousarray(features[clip.path]).tobytes())
+    return digest.hexdigest()
 
 
 def of_data(
@@ -223,11 +243,13 @@ def recall(
     clips: to train on, to stop early on, to test on, no group in two of them. features_of: what computed them, for
     `out`. Raises DatasetError.
     """
+    if wrong := [delay for delay in delays if delay < 0]:
+        raise DatasetError(f"--delays {wrong[0]}: so many frames can't follow; 0 is the least")
     settings = settings or FitSettings(epochs=40, patience=8, learning_rate=2e-3, weight_decay=0.0)
     mean, axes = projection([features[clip.path] for clip in clips[0]])
     small = {path: ((rows - mean) @ axes).astype(np.float32) for path, rows in features.items()}
     of = {
-        "features_of": features_of, "delays": list(delays), "labels": list(labels),
+        "features_of": features_of, "features_sha256": _digest(clips, features), "labels": list(labels),
         "sequences": list(num_sequences), "fit": settings.to_dict(),
     }  # fmt: skip
     rows = kept_rows(out, of, "recall")
@@ -241,9 +263,13 @@ def recall(
                 if any((row["variant"], row["delay"], row["seed"]) == (variant.name, delay, seed) for row in rows):
                     continue
                 row, hits = measure(variant, delay, seed, parts, len(labels), settings)  # type: ignore[arg-type]
-                interval = ratio_interval(hits, np.ones(len(hits)), parts[2].groups)
-                rows.append(row | {"interval": [round(interval.low, 4), round(interval.high, 4)]})
+                said = "not finite"
+                if hits is not None:
+                    interval = ratio_interval(hits, np.ones(len(hits)), parts[2].groups)
+                    row["interval"] = [round(interval.low, 4), round(interval.high, 4)]
+                    said = f"{row['accuracy']:.1%}"
+                rows.append(row)
                 write_json(out, {**of, "rows": rows}, Console(quiet=True))
-                say(console, f"{variant.name}, delay {delay}, seed {seed}: {row['accuracy']:.1%}")
+                say(console, f"{variant.name}, delay {delay}, seed {seed}: {said}")
     console.print(summary(rows))
     return rows

@@ -19,6 +19,7 @@ from models.intervals import ratio_interval
 from models.recipe import DataSettings, EncoderSettings
 from models.report.card import shipped_head
 from models.report.screen import cell_name, say, write_json
+from models.seen import validation_clips_seen
 from models.served import PERMUTATIONS
 from models.study.methods import METHODS, correct, train_method
 from models.tasks import LABEL
@@ -41,7 +42,7 @@ def study(
 
     The recurrent head goes by the name of its cell. Beside a bundle the study names that bundle's head. All methods get
     the features of one encoder, as it is: one that was fine-tuned on a split (`weights` of a checkpoint) has seen test
-    clips of the others.
+    clips of the others, and they are refused.
     """
     encoder = encoders.build(source.name, spec.frame_height, spec.frame_width, weights=source.weights)
     loaded = load_clips(read(data, splits[0]), spec, encoder, store, console)
@@ -56,6 +57,7 @@ def study(
         parts = cut(clips, loaded.features, Targets(LABEL, labels), spec, fraction, validation_seed)
         if parts.test is None:
             raise DatasetError(f"{data}: no clip is `test` in column {split}; a study needs some")
+        validation_clips_seen(encoder, source.weights, parts, loaded.sha256)
         right = {method: np.zeros((seeds, len(parts.test_clips))) for method in METHODS}
         for method in METHODS:
             for seed in range(seeds):

@@ -248,6 +248,13 @@ def test_training_s_label_is_the_clip_s(clips: list[ProofClip], tmp_path: Path) 
     assert {clip.label for clip in find_clips(tmp_path / "flat", 8, trained)} == {"blue"}
 
 
+def test_a_clip_of_no_label_is_found(clips: list[ProofClip], tmp_path: Path) -> None:
+    """As training on several labels takes it."""
+    rows = [f"{clip.path},{label}" for clip, label in zip(clips[:2], ("blue|red", ""), strict=True)]
+    (tmp_path / "manifest.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+    assert [clip.label for clip in find_clips(tmp_path / "manifest.csv", 8)] == ["blue|red", None]
+
+
 def test_scores_of_a_loop_of_one_s_own(clips: list[ProofClip], tmp_path: Path) -> None:
     rows = [(clip.path, None, [0.5, 0.25, 0.25]) for clip in clips]
     found = scored_by(LABELS, rows)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from torch import nn
 from export.errors import CheckFailed, ExportError, UnsupportedModule
 from export.prove.clips import ProofClip
 from export.trace.encoder import export_encoder
+from export.write.bundle import Options
 from models.encoders import ImageEncoder
+from service.registry import verify
 from tests.export import stateful, unsupported, unsupported_encoders
 from tests.export.models import FEATURES, PackedGRU, build, encoder, video_model, write_scored
 
@@ -166,9 +170,30 @@ def test_another_encoder_of_the_same_name_is_not_overwritten(clips: list[ProofCl
     other = encoder()
     with torch.no_grad():
         other.get_parameter("cnn.project.weight").mul_(1.01)
-    with pytest.raises(ExportError, match=r"holds another encoder.*export to an empty folder"):
-        write_scored(replace(video_model(PackedGRU(), name="second"), encoder=other), tmp_path, clips)
+    first = build().name
+    with pytest.raises(ExportError, match=rf"holds another encoder.*{first} 1 uses it too: export to an empty folder"):
+        write_scored(
+            replace(video_model(PackedGRU(), name="second"), encoder=other), tmp_path, clips, Options(replace=True)
+        )
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_encoder_that_one_model_alone_has_is_replaced_with_it(clips: list[ProofClip], tmp_path: Path) -> None:
+    """As of a model that was trained again, its encoder with it."""
+    write_scored(build(), tmp_path, clips)
+    [before] = [path.read_bytes() for path in tmp_path.glob("encoders/*/encoder.onnx")]
+    other = encoder()
+    with torch.no_grad():
+        other.get_parameter("cnn.project.weight").mul_(1.01)
+    bundle = write_scored(replace(build(), encoder=other), tmp_path, clips, Options(replace=True))
+    [after] = [path.read_bytes() for path in tmp_path.glob("encoders/*/encoder.onnx")]
+    assert after != before
+    assert verify(bundle, tmp_path / "encoders").model.encoder.sha256 == hashlib.sha256(after).hexdigest()
+    shutil.rmtree(bundle)
+    with pytest.raises(
+        ExportError, match=r"holds another encoder.*no other model uses it, and --replace puts this one"
+    ):
+        write_scored(build(), tmp_path, clips)
 
 
 def test_an_unknown_operation_of_an_encoder_names_the_other_exporter() -> None:

@@ -239,6 +239,24 @@ def test_fine_tuning_that_is_cut_off_goes_on(
     assert_said_what_training_said(checkpoint, seen(checkpoint, folder, NAMES[:NUM_TRAIN]))
 
 
+def test_weights_that_have_seen_the_test_clips_are_refused(folder: Path, store: Path, tmp_path: Path) -> None:
+    """Those of a checkpoint that was trained on another split of the same clips."""
+    file, labels = recipe(tmp_path / "r.toml", "label", WINDOWS, "epochs = 1"), LABELS["label"]
+    data, before = table(folder, "label.csv", labels), tmp_path / "before.pt"
+    first = trained(data, file, store, before, *FINE_TUNED)
+    assert len(first.encoder_saw) == NUM_TRAIN
+    weights = ("--weights", str(before))
+    turned = folder / "turned.csv"
+    turned.write_text(data.read_text().replace("train", "-").replace("test", "train").replace("-", "test"))
+    refused = train(turned, file, store, tmp_path / "m.pt", *weights)
+    assert refused.exit_code == 1
+    said = " ".join(refused.output.split())
+    assert f"its encoder was trained on {NUM_TRAIN} of the {NUM_TRAIN} test clips" in said
+    again = trained(data, file, store, tmp_path / "m.pt", *weights)
+    assert again.training["encoder_saw_validation"] == again.training["clips"]["validation"]
+    assert again.encoder_saw == first.encoder_saw
+
+
 def test_other_segments_are_another_training(
     folder: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +284,8 @@ def test_other_segments_are_another_training(
         (("--mixed-precision", "bfloat16"), "mixed_precision is 'bfloat16', and the encoder is frozen"),
         (("--head-epochs", "2"), "head_epochs is 2, and the encoder is frozen"),
         ((*FINE_TUNED, "--head-epochs", "3"), "head_epochs is 3, of 3 epochs: no stage would be trained"),
+        (("--name", "My_Model"), "name is 'My_Model', and a bundle can't be called 'My_Model'"),
+        ((*FINE_TUNED, "--name", "a" * 60), "can't be called 'small-16-aaaa"),
         (("--flip",), "flip is true, and the encoder is frozen: what is stored is no pixels"),
         (
             ("--brightness", "0.2", "--encoder", "small-16", "--weights", "random", "--train-from", "stage2"),

@@ -128,6 +128,11 @@ def test_a_label_a_tick_is_learned_where_only_the_past_tells() -> None:
     assert result.best_figure == 1.0
 
 
+def test_balanced_weights_and_a_loss_that_would_weigh_absence_too() -> None:
+    with pytest.raises(RecipeError, match="weighs a label's absence as its presence: take BCEWithLogitsLoss"):
+        TASKS["labels"].window_loss(LossSettings("MultiLabelSoftMarginLoss"), torch.ones(3))
+
+
 def test_balanced_weights_are_inverse_to_how_often_a_label_is() -> None:
     targets = torch.tensor([0, 0, 0, 1, IGNORED])
     windows = WindowSet(torch.zeros(5, 1), torch.tensor([0]), torch.tensor([5]), torch.tensor([0]), targets)

@@ -13,6 +13,7 @@ from torch import nn
 from models import encoders
 from models.data.windowed import windowed
 from models.encoders import EncoderError, ImageEncoder, MapsOf, StagesFrom
+from models.errors import OutOfDeviceMemoryError
 from models.fit import Machine, fit
 from models.fit_settings import FitSettings
 from models.head_settings import HeadSettings
@@ -155,6 +156,21 @@ def test_a_scale_that_is_too_high_is_no_norm_of_a_step(monkeypatch: pytest.Monke
     result = fit(model, windows, None, settings, seed=0, stop_after=2)
     assert all(np.isfinite(line["gradient_norm"]) for line in result.curve)
     assert all(line["gradient_norm"] > 0 for line in result.curve)
+
+
+def test_a_batch_that_does_not_fit_says_what_makes_it_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = encoder_of("small-16", 32)
+    maps, labels = bright_or_dark(encoder, "stage2")
+    windows = windowed(maps, labels, ClipSpec(sample_fps=4, frame_height=32, frame_width=32))
+    model = FineTuned(encoder, "stage2", HEAD.build(encoder.feature_size, 2), 1e-2, "frozen")
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model.stages, "forward", full)
+    words = r"epoch 1: 3 windows of up to 5 ticks, each of 32 × 8 × 8, do not fit .* of cpu: lower --batch-windows"
+    with pytest.raises(OutOfDeviceMemoryError, match=words):
+        fit(model, windows, None, FitSettings(batch_windows=3), seed=0, stop_after=1)
 
 
 def test_what_keeps_no_gradient_goes_through_the_stages_in_parts() -> None:

@@ -43,6 +43,50 @@ def check(folder: Path, rows: list[str], tmp_path: Path) -> tuple[int, dict[str,
     return result.exit_code, {finding["kind"]: finding for finding in report["findings"]}, result.output
 
 
+def checked_as(task: str, data: Path, tmp_path: Path) -> tuple[dict[str, Finding], dict[str, dict[str, int]], str]:
+    out, recipe = tmp_path / "found.json", tmp_path / "recipe.toml"
+    recipe.write_text(f"[task]\n{task}\n")
+    arguments = ["check", str(data), "--recipe", str(recipe), "--json", str(out), "--store", str(tmp_path / "store")]
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
+    assert result.exit_code in (0, 1), result.output
+    report = json.loads(out.read_text())
+    return {finding["kind"]: finding for finding in report["findings"]}, report["labels"], result.output
+
+
+def test_a_label_a_tick_is_checked_by_its_segments(films: Path, tmp_path: Path) -> None:
+    """Clips of 4 s, or so; `b4` has no segment, one lies behind the end, and one names no clip."""
+    data = films / "ticks.csv"
+    data.write_text("path,split\n" + "".join(f"{row.split(',')[0]},{row.split(',')[3]}\n" for row in SOUND))
+    rows = [f"{label}{number}.mp4,0.2,0.6,{label}" for label in "ab" for number in range(5)][:-1]
+    rows += ["a0.mp4,0.7,999,b", "a9.mp4,0,1,a", "a4.mp4,0.7,0.9,c"]
+    (films / "segments.csv").write_text("path,start_seconds,end_seconds,label\n" + "\n".join(rows) + "\n")
+    found, labels, output = checked_as('kind = "tick_label"', data, tmp_path)
+    assert set(found) == {
+        "segments of no clip", "segments beyond the end", "clips without segments", "labels without training",
+        "labels without a test",
+    }, output  # fmt: skip
+    assert "a9.mp4" in str(found["segments of no clip"]["items"])
+    assert "a0.mp4: b until 999 s, and the clip ends at" in str(found["segments beyond the end"]["items"])
+    assert found["clips without segments"]["items"] == [str(films / "b4.mp4")]
+    assert found["labels without training"]["items"] == ["c"]
+    assert labels["b"] == {"train": 5, "test": 0, "groups_in_train": 5, "broken": 0}
+
+
+def test_several_labels_and_numbers_are_checked_as_such(films: Path, tmp_path: Path) -> None:
+    data = films / "several.csv"
+    words = ["a|b", "a", "a|b", "", "a|b", "a", "b", "b", "", "a|b"]
+    lines = [row.split(",") for row in SOUND]
+    several = [f"{path},{word},{split}" for (path, _, _, split), word in zip(lines, words, strict=True)]
+    data.write_text("path,label,split\n" + "\n".join(several) + "\n")
+    found, labels, output = checked_as('kind = "labels"', data, tmp_path)
+    assert found == {}, output
+    assert {label: (count["train"], count["test"]) for label, count in labels.items()} == {"a": (4, 2), "b": (4, 2)}
+    numbers = [f"{path},{number / 7},{split}" for number, (path, _, _, split) in enumerate(lines)]
+    data.write_text("path,level,split\n" + "\n".join(numbers) + "\n")
+    found, labels, output = checked_as('kind = "value"\ncolumns = "level"', data, tmp_path)
+    assert (found, labels) == ({}, {}), output
+
+
 def test_a_sound_data_set_has_no_finding(films: Path, tmp_path: Path) -> None:
     code, found, output = check(films, SOUND, tmp_path)
     assert (code, found) == (0, {})

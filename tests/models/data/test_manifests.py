@@ -4,9 +4,13 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models.data.manifests import Clip, DatasetError, Side, hold_out, leaks, read, read_manifest
+from models.data.parts import cut
+from models.data.targets import targets_of
+from service.video.spec import ClipSpec
 
 
 def manifest(folder: Path, *lines: str) -> Path:
@@ -53,6 +57,18 @@ def test_of_several_labels_there_may_be_none(tmp_path: Path) -> None:
     assert clip.label == ""
     with pytest.raises(DatasetError, match=":2: path is empty"):
         read(manifest(tmp_path, "path,label,split", ",Run,train"), empty_labels=True)
+
+
+def test_clips_of_no_label_are_on_both_sides_of_a_cut(tmp_path: Path) -> None:
+    """Of sixteen groups with a label and eight without."""
+    labels = ["a", "b", ""] * 8
+    clips = [Clip(tmp_path / f"{number}.mp4", label, str(number), "train") for number, label in enumerate(labels)]
+    rows = {clip.path: np.zeros((4, 2), np.float32) for clip in clips}
+    spec = ClipSpec(sample_fps=4, frame_height=32, frame_width=32)
+    found = cut(clips, rows, targets_of("labels", clips), spec, 0.25, 0)
+    assert [sum(not clip.label for clip in part) for part in (found.train_clips, found.validation_clips)] == [6, 2]
+    one = cut(clips[:3] + clips[3:5], rows, targets_of("labels", clips), spec, 0.25, 0)
+    assert [clip.label for clip in one.train_clips].count("") == 1, "a single group stays"
 
 
 def test_what_is_no_text_is_no_manifest(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from rich.console import Console
 
 from models.data.manifests import Clip
-from models.errors import DatasetError
+from models.errors import DatasetError, NotFiniteError
 from models.fit_settings import FitSettings
 from models.head_settings import HeadSettings
 from models.study.recall import PIECE_TICKS, VARIANTS, Variant, gradient_by_tick, projection, recall, sequences
@@ -80,8 +81,30 @@ def test_a_cell_with_gates_remembers_and_its_rows_stay(tmp_path: Path) -> None:
     before = out.read_bytes()
     assert recall(*arguments, num_sequences=sizes, settings=FIT, variants=variants) == json.loads(before)["rows"]
     assert out.read_bytes() == before
+    others = (parts, features, LABELS, (8,), 1, out, console)
+    assert recall(*others, num_sequences=sizes, settings=FIT, variants=variants) == json.loads(before)["rows"]
+    other = {path: rows + 1 for path, rows in features.items()}
+    with pytest.raises(DatasetError, match="of another features_sha256"):
+        recall(parts, other, *arguments[2:], num_sequences=sizes, settings=FIT, variants=variants)
+    with pytest.raises(DatasetError, match=r"--delays -1: so many frames can't follow"):
+        recall(parts, features, LABELS, (-1,), 1, out, console)
     with pytest.raises(DatasetError, match=r"of another sequences \(\[480, 96, 96\], now \[96, 96, 96\]\)"):
         recall(*arguments, num_sequences=(96, 96, 96), settings=FIT, variants=variants)
+
+
+def test_a_training_that_leaves_the_finite_numbers_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_finite(*_: object, **__: object) -> None:
+        raise NotFiniteError("the gradient of rnn.weight is not finite")
+
+    monkeypatch.setattr("models.study.recall.fit", not_finite)
+    parts, features = three()
+    out, console = tmp_path / "recall.json", Console(file=io.StringIO(), width=120)
+    arguments = (parts, features, LABELS, (0,), 1, out, console)
+    sizes = (48, 24, 24)
+    [row] = recall(*arguments, num_sequences=sizes, settings=FIT, variants=(Variant("gru", HEAD, clipped=False),))
+    assert row == {"variant": "gru", "delay": 0, "seed": 0, "why": "the gradient of rnn.weight is not finite"}
+    assert "not finite" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert json.loads(out.read_text())["rows"] == [row]
 
 
 def test_gradients_of_a_plain_rnn_do_not_reach_back() -> None:
