@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from torch import nn
 
 from models import optimisation
@@ -11,7 +9,6 @@ from models.encoders import ImageEncoder, MapsOf
 from models.errors import RecipeError
 from models.recipe import Recipe
 from models.tasks import TASKS, LossSettings
-from service.bundle import NAME_PATTERN
 
 _PIXELS = (
     "what is stored is no pixels; leave it out, or train all of the encoder (train_from, its first stage; `small-16` "
@@ -29,15 +26,6 @@ def refuse_contradictions(recipe: Recipe) -> None:
         )
     if fit.augments and recipe.encoder.train_from is None:
         raise RecipeError(f"{_set(recipe)}, and the encoder is frozen: {_PIXELS}")
-    size = f"{recipe.clip.spec.frame_width}x{recipe.clip.spec.frame_height}"
-    # A fine-tuned encoder has the model's name in its own; export would find either out after the training.
-    own = f"{recipe.encoder.name}-{recipe.name}-{size}" if recipe.encoder.train_from else recipe.name
-    for name in (recipe.name, own):
-        if not re.fullmatch(NAME_PATTERN, name):
-            raise RecipeError(
-                f"name is {recipe.name!r}, and a bundle can't be called {name!r}: lower-case letters, digits, `.`, `_` "
-                "and `-`, a letter or digit first, 64 at most; choose another (--name)"
-            )
     if recipe.encoder.head_epochs and recipe.encoder.train_from is None:
         raise RecipeError(
             f"head_epochs is {recipe.encoder.head_epochs}, and the encoder is frozen: the head is trained alone in all "

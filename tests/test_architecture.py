@@ -19,9 +19,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "models": ("service.video", "service.errors", "service.intervals", "service.names"),
     "export": ("service", "models"),
 }
-# The card is written from the files of a bundle, whose format is the service's; so is what a name may be.
+# The card is written from the files of a bundle, whose format is the service's.
 EXCEPTIONS = {
-    ("models/contradictions.py", "service.bundle"),
     ("models/report/card.py", "service.bundle"),
     ("models/report/card.py", "service.certificate"),
     ("models/report/card_studies.py", "service.bundle"),

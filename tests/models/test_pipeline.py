@@ -284,8 +284,6 @@ def test_other_segments_are_another_training(
         (("--mixed-precision", "bfloat16"), "mixed_precision is 'bfloat16', and the encoder is frozen"),
         (("--head-epochs", "2"), "head_epochs is 2, and the encoder is frozen"),
         ((*FINE_TUNED, "--head-epochs", "3"), "head_epochs is 3, of 3 epochs: no stage would be trained"),
-        (("--name", "My_Model"), "name is 'My_Model', and a bundle can't be called 'My_Model'"),
-        ((*FINE_TUNED, "--name", "a" * 60), "can't be called 'small-16-aaaa"),
         (("--flip",), "flip is true, and the encoder is frozen: what is stored is no pixels"),
         (
             ("--brightness", "0.2", "--encoder", "small-16", "--weights", "random", "--train-from", "stage2"),
