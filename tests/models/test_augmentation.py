@@ -108,13 +108,19 @@ def test_training_sees_changed_windows_and_validation_those_of_the_files(monkeyp
     head = HeadSettings(hidden_size=4, input_dropout=0.0, output_dropout=0.0)
     model = FineTuned(encoder, "stage0", head.build(encoder.feature_size, 2), 1e-3, "frozen")
     seen: dict[bool, list[torch.Tensor]] = {True: [], False: []}
-    forward = model.features
+    forward, of_rows = model.features, model.features_of_rows
+
+    def rows_of(maps: torch.Tensor) -> torch.Tensor:
+        seen[False].append(maps.clone().unflatten(0, (len(pixels), -1)))
+        return of_rows(maps)
+
 
     def spy(maps: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         seen[model.training].append(maps.clone())
         return forward(maps, lengths)
 
     monkeypatch.setattr(model, "features", spy)
+    monkeypatch.setattr(model, "features_of_rows", rows_of)
     fit(model, held, held, FitSettings(epochs=12, patience=12, batch_windows=4, flip=True), seed=0)
     originals = {window.byte().numpy().tobytes() for window in torch.from_numpy(np.stack(pixels))}
     both = originals | {np.ascontiguousarray(each[..., ::-1]).tobytes() for each in pixels}
