@@ -209,4 +209,5 @@ def test_an_encoder_without_products_is_served_without_it(clips: list[ProofClip]
     bundle = verify(tmp_path / "mine" / "1", tmp_path / "encoders")
     assert bundle.certificate.covers("onnxruntime-cpu", "fp32", bundle.model)
     said = "computes no convolution, no product and no recurrent layer"
-    assert [said in each for each in bundle.certificate.left_out] == [True, has_bf16()]
+    # In fp32, and in bf16: whether this CPU has it makes no difference where nothing is computed.
+    assert [said in each for each in bundle.certificate.left_out] == [True, True]
