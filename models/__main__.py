@@ -16,6 +16,7 @@ from models import pipeline
 from models import recipe as recipes
 from models.cells import CELLS
 from models.data import check as checking
+from models.data.labelling import Labelling
 from models.data.manifests import has_column, read
 from models.errors import ModelsError, RecipeError
 from models.fit import Machine
@@ -89,7 +90,7 @@ def check(
     column = split or next((name for name in (asked.data.split, "split") if has_column(data, name)), None)
     task = asked.task
     clips = read(data, column, columns=task.names, empty_labels=task.kind == "labels", refuse_leaks=False)
-    labelling = checking.Labelling.of(task.kind, data, clips, segments)
+    labelling = Labelling.of(task.kind, data, clips, segments)
     report = checking.check(data, column, clips, store, labelling, show_progress=err.is_terminal)
     console.print(checking.show(report))
     if json is not None:

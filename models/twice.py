@@ -7,7 +7,8 @@ from collections.abc import Callable
 from torch import nn
 
 from models.data.parts import Parts
-from models.fit import QUIET, FitResult, Machine, fit
+from models.fit import QUIET, Machine, fit
+from models.fit_result import FitResult
 from models.fit_settings import FitSettings
 from models.tasks import LABEL, Task
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from models.data.parts import Parts
 from models.data.windowed import shuffled
-from models.fit import FitResult
+from models.fit_result import FitResult
 from models.fit_settings import FitSettings
 from models.head_settings import HeadSettings
 from models.heads import MeanOfFeatures, SingleFrame

@@ -111,9 +111,8 @@ def test_training_sees_changed_windows_and_validation_those_of_the_files(monkeyp
     forward, of_rows = model.features, model.features_of_rows
 
     def rows_of(maps: torch.Tensor) -> torch.Tensor:
-        seen[False].append(maps.clone().unflatten(0, (len(pixels), -1)))
+        seen[False].append(maps.reshape(len(pixels), -1, *maps.shape[1:]).clone())
         return of_rows(maps)
-
 
     def spy(maps: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         seen[model.training].append(maps.clone())

@@ -10,7 +10,8 @@ import torch
 from models.data.parts import Parts
 from models.data.windowed import WindowSet, shuffle_frames, shuffled, windowed
 from models.errors import NotFiniteError
-from models.fit import FitResult, Machine, fit
+from models.fit import Machine, fit
+from models.fit_result import FitResult
 from models.fit_settings import FitSettings
 from models.head_settings import HeadSettings
 from models.served import PERMUTATIONS, accuracy, clip_scores, outputs, right

@@ -14,7 +14,8 @@ import torch
 
 from models.data.parts import Parts
 from models.data.windowed import WindowSet, windowed
-from models.fit import FitResult, Machine
+from models.fit import Machine
+from models.fit_result import FitResult
 from models.fit_settings import FitSettings
 from models.head_settings import HeadSettings
 from models.resume import Keeper, ResumeError, chance_of, restore_chance

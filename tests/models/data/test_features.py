@@ -47,6 +47,21 @@ def test_normalisation_is_that_of_imagenet(encoder: encoders.ImageEncoder) -> No
         torch.testing.assert_close(encoder(frames), encoder.cnn(image).mean(dim=(2, 3)), atol=1e-4, rtol=1e-4)
 
 
+def test_a_gpu_gets_the_frames_and_keeps_its_features_apart(tmp_path: Path, encoder: encoders.ImageEncoder) -> None:
+    """`meta` stands for a GPU: it computes with nothing that lies elsewhere, and gives no number."""
+    clip, batches = draw(tmp_path / "a.mp4", num_frames=20).path, list[int]()
+    store, device = tmp_path / "store", torch.device("meta")
+    load_one(FeatureStore(store, encoder, SPEC), clip)
+    on_gpu = FeatureStore(store, encoder, SPEC, device=device)
+    on_gpu._network.register_forward_pre_hook(
+        lambda _, frames: batches.append(len(frames[0])) if frames[0].device == device else None
+    )
+    with pytest.raises(NotImplementedError, match="meta"):
+        load_one(on_gpu, clip)  # what the CPU gave is not taken for it
+    assert batches == [4], "all of a short clip at once"
+    assert {weight.device.type for weight in encoder.parameters()} == {"cpu"}
+
+
 def test_features_are_stored_once_by_content_pixels_and_encoder(
     tmp_path: Path, encoder: encoders.ImageEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
